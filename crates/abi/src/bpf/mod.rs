@@ -1,0 +1,1 @@
+//! Maps and records shared with the kernel programs.

@@ -1,0 +1,12 @@
+//! Every byte that leaves a process: peer frames ([`wire`]), the messages between control and dataplane
+//! ([`link`]), shared-memory layouts ([`shm`]) and the maps shared with the kernel programs ([`bpf`]).
+//!
+//! Used by every other crate. It allocates nothing, opens nothing and knows no policy: a decoder here borrows
+//! from the bytes that it is given, checks every length first, and never panics on any input.
+#![cfg_attr(not(test), no_std)]
+
+pub mod bpf;
+pub mod codec;
+pub mod link;
+pub mod shm;
+pub mod wire;

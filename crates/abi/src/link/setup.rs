@@ -1,0 +1,151 @@
+//! Set-up: what goes over the unix socket before the rings are used, and whenever the plan changes.
+//!
+//! ```text
+//! control ── Attach ─────────────────────────────► dataplane
+//! control ◄─ Attached + SCM_RIGHTS ─────────────── dataplane   memfd per worker and one for the node, then per
+//!                                                              worker: command doorbell, event doorbell (eventfds)
+//! control ── Transport, Peer…, Export…, PlanEnd ─► dataplane   whole plan; replaces the former at PlanEnd
+//! ```
+use crate::codec::{CodecError, Encoded, Reader, codes, messages, records};
+
+messages! {
+    /// One message of control on the set-up socket.
+    pub enum Setup<'a> {
+        /// First message of a connection.
+        Attach(Attach) = 1,
+        /// Transport settings.
+        Transport(Transport) = 2,
+        /// One peer.
+        Peer(Peer<'a>) = 3,
+        /// One export.
+        Export(Export<'a>) = 4,
+        /// The plan is complete: use it from now on.
+        PlanEnd(PlanEnd) = 5,
+    }
+}
+
+codes! {
+    /// What a peer may do below an export.
+    pub enum Access: u8 {
+        /// Fetch from it.
+        Read = 1,
+        /// Send into it.
+        Write = 2,
+        /// Both.
+        ReadWrite = 3,
+    }
+}
+
+records! {
+    /// First message of control.
+    pub struct Attach {
+        /// [`super::LINK_VERSION`] of control.
+        pub version: u32,
+    }
+
+    /// Answer of the dataplane; the descriptors travel beside it.
+    pub struct Attached {
+        /// [`super::LINK_VERSION`] of the dataplane.
+        pub version: u32,
+        /// Number of workers. Descriptors: node memfd, then (memfd, command doorbell, event doorbell) per worker.
+        pub workers: u16,
+        /// Random, new at every start of the dataplane: tells control whether its jobs live on.
+        pub instance: u64,
+        /// The dataplane's process id, for supervision and logs.
+        pub pid: u32,
+        /// SHA-256 of the node's certificate: what peers list as this node's identity.
+        pub fingerprint: [u8; 32],
+    }
+
+    /// Settings that may change while the dataplane runs.
+    pub struct Transport {
+        /// Fewest lanes of a busy session with large objects.
+        pub min_streams: u16,
+        /// Lanes to open for a job that does not say.
+        pub initial_streams: u16,
+        /// Most lanes of a session, dialled and accepted together.
+        pub max_streams: u16,
+        /// 1 = payload encrypted. 0 = lanes go on in clear after the authenticated handshake, if both ends say so.
+        pub encrypt: bool,
+        /// Congestion control: 0 = the host's default, 1 = bbr, 2 = cubic, 3 = reno.
+        pub congestion: u8,
+        /// SO_SNDBUF of a lane in bytes; 0 = the kernel's autotuning.
+        pub send_buffer_size: u32,
+        /// SO_RCVBUF of a lane in bytes; 0 = the kernel's autotuning.
+        pub recv_buffer_size: u32,
+        /// Total pacing rate in bytes per second; 0 = unpaced.
+        pub pacing_bytes_per_s: u64,
+        /// Until a connection and its handshake must stand, in milliseconds.
+        pub connect_timeout_ms: u32,
+        /// A lane that owes bytes and brings none for so long is closed, in milliseconds.
+        pub read_timeout_ms: u32,
+        /// Codec: 0 = none, 1 = lz4, 2 = snappy, 3 = zstd.
+        pub codec: u8,
+        /// Level of the codec.
+        pub codec_level: u8,
+        /// 1 = compress only while the link is slower than the codec.
+        pub codec_adaptive: bool,
+    }
+
+    /// A peer that may connect and be connected to.
+    pub struct Peer<'a> {
+        /// Name, unique in the plan.
+        pub name: &'a [u8],
+        /// SHA-256 of its certificate.
+        pub fingerprint: [u8; 32],
+        /// `host:port` to dial; empty = it only dials us.
+        pub address: &'a [u8],
+    }
+
+    /// A directory that peers may use.
+    pub struct Export<'a> {
+        /// Name, unique in the plan.
+        pub name: &'a [u8],
+        /// Absolute path of the directory.
+        pub path: &'a [u8],
+        /// What they may do.
+        pub access: Access,
+        /// Names of the peers that may, each `u16` length and bytes; empty = every known peer.
+        pub peers: &'a [u8],
+    }
+
+    /// End of a plan.
+    pub struct PlanEnd {
+        /// Grows with every plan; shown in the node's statistics.
+        pub generation: u64,
+    }
+}
+
+/// Most bytes of an envelope's body.
+pub const ENVELOPE_MAX: usize = 32 * 1024;
+
+/// Reads the length of an envelope: `u32` length, then that many bytes of one message.
+///
+/// # Errors
+/// [`CodecError::TooLarge`] above [`ENVELOPE_MAX`], [`CodecError::Truncated`] with fewer than four bytes.
+pub fn envelope(bytes: &[u8]) -> Result<usize, CodecError> {
+    let length = Reader::new(bytes).u32()?;
+    if length as usize > ENVELOPE_MAX {
+        return Err(CodecError::TooLarge {
+            field: "envelope",
+            value: u64::from(length),
+            max: ENVELOPE_MAX as u64,
+        });
+    }
+    Ok(length as usize)
+}
+
+/// Walks a list of byte strings, each behind a `u16` length.
+pub fn strings(list: &[u8]) -> impl Iterator<Item = Result<&[u8], CodecError>> {
+    let mut reader = Reader::new(list);
+    core::iter::from_fn(move || {
+        if reader.remaining() == 0 {
+            return None;
+        }
+        let item = <&[u8]>::read(&mut reader);
+        if item.is_err() {
+            reader = Reader::new(&[]);
+        }
+        Some(item)
+    })
+}

@@ -1,0 +1,1 @@
+//! door: to be written.

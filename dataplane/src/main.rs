@@ -1,0 +1,2 @@
+//! Entry point of `dwcp-dataplane`.
+fn main() {}
