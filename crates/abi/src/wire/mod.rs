@@ -1,1 +1,34 @@
-//! Frames between peers.
+//! Frames between peers, after the handshake: what travels on a lane.
+//!
+//! ```text
+//!  0       1       2       4        8               16              24           28
+//!  ┌───────┬───────┬───────┬────────┬───────────────┬───────────────┬────────────┬────────────┐
+//!  │ kind  │ flags │   0   │ length │      job      │   sequence    │ payload CRC│ header CRC │
+//!  └───────┴───────┴───────┴────────┴───────────────┴───────────────┴────────────┴────────────┘
+//!  then `length` bytes of payload. Integers are little-endian, CRCs are CRC-32C (RFC 3720 B.4).
+//! ```
+//! A lane is an authenticated byte stream; the CRCs find what slips through hosts, drivers and our own mistakes.
+//! Chunks and packs are *tasks*: they count up in `sequence` per lane and direction and are acknowledged by
+//! [`Ack`]. All other frames are small, and are not acknowledged as such.
+mod ack;
+mod chunk;
+mod frame;
+mod job;
+
+pub use ack::{Ack, RANGES_MAX, SequenceRange};
+pub use chunk::{CHUNK_HEAD_BYTES, ChunkHead, Codec};
+pub use frame::{
+    CONTROL_PAYLOAD_MAX, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum, frame,
+};
+pub use job::{
+    Close, Code, FetchRequest, JobAbort, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, Ping,
+};
+
+/// Protocol versions that this build speaks.
+pub const VERSIONS: core::ops::RangeInclusive<u16> = 1..=1;
+
+/// Plain bytes in a full chunk. A power of two and a multiple of 1024, so that a chunk is a whole BLAKE3 subtree.
+pub const CHUNK_BYTES: u32 = 512 * 1024;
+
+/// Most bytes of a task's payload: a chunk, its head, and room for a codec's worst case.
+pub const TASK_PAYLOAD_MAX: u32 = CHUNK_BYTES + 4096 - FRAME_HEADER_BYTES as u32;
