@@ -1,1 +1,34 @@
-//! api
+//! The HTTP interface of `dwcp-control` as types: documents, paths and a client.
+//!
+//! `dwcp-control` renders these types, `dwcp` reads them; neither builds JSON by hand. Nothing here decides
+//! anything, opens a file or knows the other halves of the appliance.
+mod base64;
+pub mod client;
+mod config;
+mod health;
+mod path_text;
+pub mod paths;
+mod peers;
+mod problem;
+mod schema;
+mod stats;
+mod status;
+mod timestamp;
+mod transfer;
+
+pub use config::ConfigDocument;
+pub use health::{
+    BreakerState, ComponentHealth, ComponentState, Components, ConfigurationStatus, Health, HealthStatus,
+    LatencyMs, Live, Performance, Ready, RecentError,
+};
+pub use path_text::{PATH_BYTES_MAX, PathText, PathTextError};
+pub use peers::{PeerFigures, PeerList, PeerState};
+pub use problem::Problem;
+pub use schema::{Document, SchemaName};
+pub use stats::{BpfClass, BpfStats, CoreStats, Stats};
+pub use status::{CoreFigures, DataplaneStatus, Feature, FeatureState, Mode, PeersTotal, Status};
+pub use timestamp::{Timestamp, TimestampError};
+pub use transfer::{
+    Counts, Direction, EVENT_FINISHED, EVENT_PROGRESS, FAILURES_MAX, SOURCES_MAX, Transfer, TransferFailure,
+    TransferId, TransferList, TransferOptions, TransferQuery, TransferRequest, TransferState,
+};

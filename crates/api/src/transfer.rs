@@ -1,0 +1,260 @@
+//! Transfers: what is asked for, and how far it is.
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::schema::documents;
+use crate::{PathText, SchemaName, Timestamp};
+
+documents!(Transfer = "dwcp.transfer/1", TransferList = "dwcp.transfers/1");
+
+/// Most sources of one transfer.
+pub const SOURCES_MAX: usize = 256;
+/// Most failures that a transfer lists; `counts.failures` has their number.
+pub const FAILURES_MAX: usize = 100;
+/// Name of the event that carries a transfer on its way.
+pub const EVENT_PROGRESS: &str = "progress";
+/// Name of the event that carries a transfer's end; the last of its stream.
+pub const EVENT_FINISHED: &str = "finished";
+
+/// Number of a transfer, unique on its node for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct TransferId(pub u64);
+
+impl fmt::Display for TransferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for TransferId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// Which way the data goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From this node to the peer.
+    Send,
+    /// From the peer to this node.
+    Fetch,
+}
+
+impl Direction {
+    /// The JSON text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Fetch => "fetch",
+        }
+    }
+}
+
+/// Body of `POST /api/v1/dwcp/transfers`; answered by 201, `Location` and the [`Transfer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransferRequest {
+    /// Which way.
+    pub direction: Direction,
+    /// Name of the peer.
+    pub peer: String,
+    /// 1 to [`SOURCES_MAX`] paths: absolute local ones to send; of the peer (absolute or `export/below`) to fetch.
+    pub sources: Vec<PathText>,
+    /// Where they go: of the peer to send, an absolute local one to fetch.
+    pub destination: PathText,
+    /// Options.
+    #[serde(default)]
+    pub options: TransferOptions,
+}
+
+/// What a transfer may differ in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransferOptions {
+    /// Lanes wanted, 1 to 1024; 0 = as configured.
+    pub streams: u16,
+    /// The receiver keeps files whose size and time are equal already.
+    pub skip_unchanged: bool,
+}
+
+/// How far a transfer is, or how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferState {
+    /// Stored, not yet given to the dataplane.
+    Queued,
+    /// Waiting for a lane or for the peer's answer.
+    Connecting,
+    /// Data is moving.
+    Running,
+    /// All data is at the receiver, which makes it durable.
+    Finishing,
+    /// The peer, all lanes or the dataplane went away; it is about to be tried again.
+    Interrupted,
+    /// Ended: everything is durable at the receiver.
+    Done,
+    /// Ended: everything that could be read and written is durable; `failures` says what is not.
+    Partial,
+    /// Ended: `error` says why and what to do.
+    Failed,
+    /// Ended: as ordered.
+    Cancelled,
+}
+
+impl TransferState {
+    /// Every state, in the order of a transfer's life.
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Connecting,
+        Self::Running,
+        Self::Finishing,
+        Self::Interrupted,
+        Self::Done,
+        Self::Partial,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Queued | Self::Connecting | Self::Running | Self::Finishing | Self::Interrupted => false,
+            Self::Done | Self::Partial | Self::Failed | Self::Cancelled => true,
+        }
+    }
+
+    /// The JSON text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Connecting => "connecting",
+            Self::Running => "running",
+            Self::Finishing => "finishing",
+            Self::Interrupted => "interrupted",
+            Self::Done => "done",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What a transfer has moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Counts {
+    /// Files, directories, links that are complete at the receiver.
+    pub entries_done: u64,
+    /// Entries found so far.
+    pub entries_total: u64,
+    /// Plain bytes acknowledged by the receiver.
+    pub bytes_done: u64,
+    /// Plain bytes found so far.
+    pub bytes_total: u64,
+    /// Bytes that crossed the wire for it, frames included.
+    pub bytes_wire: u64,
+    /// Bytes that had to be sent again.
+    pub bytes_resent: u64,
+    /// Entries that failed.
+    pub failures: u64,
+}
+
+/// One entry that could not be moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TransferFailure {
+    /// Which; null where the failure belongs to no single entry.
+    pub path: Option<PathText>,
+    /// Why, and the way out.
+    pub error: String,
+}
+
+/// One transfer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Transfer {
+    /// `dwcp.transfer/1`.
+    pub schema: SchemaName,
+    /// Its number.
+    pub id: TransferId,
+    /// Which way.
+    pub direction: Direction,
+    /// Name of the peer.
+    pub peer: String,
+    /// As asked for.
+    pub sources: Vec<PathText>,
+    /// As asked for.
+    pub destination: PathText,
+    /// As asked for.
+    pub options: TransferOptions,
+    /// How far.
+    pub state: TransferState,
+    /// 1 at first, one more at each new try.
+    pub attempt: u32,
+    /// Whether `counts.*_total` will not grow any more.
+    pub scanned: bool,
+    /// Lanes of its session now; after its end the most that it had.
+    pub lanes: u16,
+    /// Figures of the current attempt.
+    pub counts: Counts,
+    /// Plain bytes per second: over the last few seconds, after its end over its whole life.
+    pub rate_bytes_per_s: u64,
+    /// Plain bytes by wire bytes; null until known.
+    pub ratio: Option<f64>,
+    /// Seconds left at this rate; null until known.
+    pub eta_seconds: Option<u64>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When the dataplane first took it.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// From the first start to now or to the end.
+    pub elapsed_seconds: f64,
+    /// Why it failed, was interrupted or is partial, and the way out.
+    pub error: Option<String>,
+    /// The first [`FAILURES_MAX`] entries that failed.
+    pub failures: Vec<TransferFailure>,
+}
+
+/// Answer of `GET /api/v1/dwcp/transfers`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TransferList {
+    /// `dwcp.transfers/1`.
+    pub schema: SchemaName,
+    /// Newest first.
+    pub transfers: Vec<Transfer>,
+    /// Give it as `cursor` for the older ones; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// Query of `GET /api/v1/dwcp/transfers`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct TransferQuery {
+    /// Only those in this state.
+    #[serde(default)]
+    pub state: Option<TransferState>,
+    /// At most so many, 1 to [`TransferQuery::LIMIT_MAX`]; [`TransferQuery::LIMIT_DEFAULT`] when left out.
+    #[serde(default)]
+    pub limit: Option<u16>,
+    /// `next_cursor` of the page before.
+    #[serde(default)]
+    pub cursor: Option<String>,
+}
+
+impl TransferQuery {
+    /// Page size when none is given.
+    pub const LIMIT_DEFAULT: u16 = 50;
+    /// Largest page.
+    pub const LIMIT_MAX: u16 = 500;
+}
