@@ -1,1 +1,25 @@
-//! config
+//! YAML into the canonical configuration of a node, with every mistake named by file, line and column.
+//!
+//! Used by control, by the dataplane's command line and by `dwcp config`. It reads files and the environment that
+//! it is given; it opens no socket, resolves no name and changes nothing.
+mod check;
+mod keys;
+mod load;
+mod model;
+mod nearest;
+mod reference;
+mod units;
+mod value;
+mod yaml;
+
+pub use keys::{Applies, EXPORT_KEYS, KEYS, Key, PEER_KEYS};
+pub use load::{Finding, Findings, Loaded, load, locate, parse};
+pub use model::{
+    Access, Algorithm, Api, Backend, CircuitBreaker, Compression, Config, Congestion, Cores, Dataplane,
+    Environment, Export, ExportPeers, Hugepages, Identity, Level, LogLevel, Mode, Monitoring, Peer, Recovery,
+    Security, Transport, Workers,
+};
+pub use nearest::nearest;
+pub use reference::{effective, reference};
+pub use units::{ByteSize, Rate, parse_duration, parse_rate, parse_size, show_duration};
+pub use yaml::Position;

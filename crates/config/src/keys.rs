@@ -1,0 +1,158 @@
+//! The one table of keys: name, type, range, meaning and what a change needs. The loader reads by it, the reference
+//! and the API print by it; a key that is not here does not exist.
+use crate::model::{Config, Export, Peer};
+use crate::value::Value;
+use crate::yaml::{Complaint, Node};
+
+/// When a changed value is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applies {
+    /// At the next reload (SIGHUP).
+    Reload,
+    /// After control was started again.
+    Restart,
+    /// After the dataplane was started again.
+    DataplaneRestart,
+}
+
+impl Applies {
+    /// For the reference.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reload => "no",
+            Self::Restart => "control",
+            Self::DataplaneRestart => "dataplane",
+        }
+    }
+}
+
+/// One key of a section with the type `T`.
+pub struct Key<T: 'static> {
+    /// Canonical name, with dots.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// When a change is used.
+    pub applies: Applies,
+    pub(crate) range: Range,
+    pub(crate) kind: fn(&T) -> String,
+    pub(crate) show: fn(&T) -> String,
+    pub(crate) json: fn(&T) -> serde_json::Value,
+    pub(crate) read: fn(&mut T, &Node, Range) -> Result<(), Complaint>,
+}
+
+/// Smallest and largest magnitude (bytes, milliseconds, bits per second), and whether zero means "off".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Range {
+    Any,
+    Within(u64, u64),
+    ZeroOr(u64, u64),
+}
+use Range::{Any, Within, ZeroOr};
+
+macro_rules! keys {
+    ($target:ty; $($name:literal => $($field:ident).+, $range:expr, $applies:ident, $meaning:literal;)*) => {
+        &[$(Key {
+            name: $name,
+            meaning: $meaning,
+            applies: Applies::$applies,
+            range: $range,
+            kind: |target: &$target| kind_of(&target.$($field).+),
+            show: |target| Value::show(&target.$($field).+),
+            json: |target| Value::json(&target.$($field).+),
+            read: |target, node, range| {
+                target.$($field).+ = read_within(node, range)?;
+                Ok(())
+            },
+        },)*]
+    };
+}
+
+/// Keys of the file, but `peers` and `exports`.
+pub const KEYS: &[Key<Config>] = keys! { Config;
+    "enabled" => enabled, Any, Reload, "Off: the node stays up and moves nothing.";
+    "version" => version, Any, Reload, "Version of this configuration, echoed by `/health`.";
+    "environment" => environment, Any, Restart, "What the node is used for; decides the default of `monitoring.health_check_interval`.";
+    "mode" => mode, Any, Reload, "What the links are like; `hybrid` decides for each peer.";
+    "node.name" => node_name, Any, Restart, "Name of this node in answers and logs. Empty: the host's name.";
+    "transport.min_streams" => transport.min_streams, Within(1, 256), Reload, "Fewest lanes of a busy session with large objects.";
+    "transport.max_streams" => transport.max_streams, Within(1, 1024), Reload, "Most lanes of a session.";
+    "transport.initial_streams" => transport.initial_streams, Within(1, 1024), Reload, "Lanes that a session begins with.";
+    "transport.congestion_algorithm" => transport.congestion_algorithm, Any, Reload, "Congestion control of new lanes; `host` leaves the host's default.";
+    "transport.send_buffer_size" => transport.send_buffer_size, ZeroOr(64 << 10, 256 << 20), Reload, "SO_SNDBUF of a lane. 0: the kernel's autotuning, which a fixed size switches off; 16 MiB on each of 256 lanes would pin 4 GiB.";
+    "transport.recv_buffer_size" => transport.recv_buffer_size, ZeroOr(64 << 10, 256 << 20), Reload, "SO_RCVBUF of a lane. 0: the kernel's autotuning.";
+    "transport.connect_timeout" => transport.connect_timeout, Within(100, 600_000), Reload, "Until a lane and its handshake must stand.";
+    "transport.read_timeout" => transport.read_timeout, Within(100, 600_000), Reload, "A lane that owes bytes and brings none for so long is closed.";
+    "transport.write_timeout" => transport.write_timeout, Within(100, 600_000), Reload, "A lane that takes no bytes for so long is closed.";
+    "transport.enable_pacing" => transport.enable_pacing, Any, Reload, "Off: `transport.pacing_rate` is ignored.";
+    "transport.pacing_rate" => transport.pacing_rate, ZeroOr(64_000, 10_000_000_000_000), Reload, "Ceiling of all lanes together, in bits/s. 0: no ceiling; bbr paces each lane by itself.";
+    "compression.enabled" => compression.enabled, Any, Reload, "Off: everything travels as it is.";
+    "compression.algorithm" => compression.algorithm, Any, Reload, "Codec.";
+    "compression.level" => compression.level, Any, Reload, "Level of zstd; `fast` = 1, `balanced` = 3, `high` = 9, `max` = 19.";
+    "compression.enable_adaptive" => compression.enable_adaptive, Any, Reload, "Compress only while the link is slower than the codec.";
+    "compression.min_compression_ratio" => compression.min_compression_ratio, Within(1, 1000), Reload, "Blocks that gain less travel as they are.";
+    "monitoring.prometheus_enabled" => monitoring.prometheus_enabled, Any, Restart, "Serve `/metrics`.";
+    "monitoring.metrics_port" => monitoring.metrics_port, Any, Restart, "Second listener, for metrics only, on the address of `api.listen`. 0: none. A taken port is a warning.";
+    "monitoring.metrics_path" => monitoring.metrics_path, Any, Restart, "Path of the metrics on the second listener.";
+    "monitoring.log_level" => monitoring.log_level, Any, Reload, "Least severe line that is logged.";
+    "monitoring.health_check_interval" => monitoring.health_check_interval, Within(1000, 600_000), Restart, "Backstop of the health checks; failures are noticed at once. 10s in production, 30s in staging, 1m in development.";
+    "security.enable_tls" => security.enable_tls, Any, Reload, "Encrypt what crosses the lanes (TLS 1.3). Off is for links that are trusted: both ends stay authenticated, the payload goes in clear. On from the first day, unlike in the original table of defaults.";
+    "security.trust_loopback" => security.trust_loopback, Any, Restart, "Requests from this host may do everything.";
+    "circuit_breaker.failure_threshold" => circuit_breaker.failure_threshold, Within(1, 1000), Restart, "Failures that open the breaker.";
+    "circuit_breaker.timeout" => circuit_breaker.timeout, Within(1000, 3_600_000), Restart, "Until an open breaker lets one attempt through.";
+    "circuit_breaker.success_threshold" => circuit_breaker.success_threshold, Within(1, 1000), Restart, "Successes that close it again.";
+    "recovery.max_retries" => recovery.max_retries, Within(0, 100), Restart, "Restarts of a failed component before it stays unhealthy.";
+    "recovery.backoff" => recovery.backoff, Any, Restart, "Pauses before those restarts; the last one repeats.";
+    "api.listen" => api.listen, Any, Restart, "Address of the HTTP interface. From other hosts it serves health and metrics only.";
+    "api.socket" => api.socket, Any, Restart, "Unix socket of the HTTP interface. Empty: `control.sock` in the run-time directory.";
+    "peer.listen" => peer_listen, Any, DataplaneRestart, "Address that peers connect to.";
+    "dataplane.workers" => dataplane.workers, Any, DataplaneRestart, "Worker threads.";
+    "dataplane.cores" => dataplane.cores, Any, DataplaneRestart, "Cores of the workers, one each.";
+    "dataplane.backend" => dataplane.backend, Any, DataplaneRestart, "How the workers talk to the kernel; `auto` takes epoll where io_uring is forbidden.";
+    "dataplane.buffer_memory" => dataplane.buffer_memory, Within(4 << 20, 64 << 30), DataplaneRestart, "Payload buffers of all workers together.";
+    "dataplane.hugepages" => dataplane.hugepages, Any, DataplaneRestart, "Whether the buffers may lie on hugepages.";
+};
+
+/// Keys of one of `peers:`.
+pub const PEER_KEYS: &[Key<Peer>] = keys! { Peer;
+    "name" => name, Any, Reload, "Unique name: letters, digits, `.`, `_`, `-`. Used as `NAME:PATH`.";
+    "address" => address, Any, Reload, "`host:port` to dial. Absent: the peer only dials us.";
+    "identity" => identity, Any, Reload, "SHA-256 of the peer's certificate.";
+};
+
+/// Keys of one of `exports:`.
+pub const EXPORT_KEYS: &[Key<Export>] = keys! { Export;
+    "name" => name, Any, Reload, "Unique name, first part of a path at this node.";
+    "path" => path, Any, Reload, "Absolute path of the directory.";
+    "access" => access, Any, Reload, "What peers may do: fetch, send, both.";
+    "peers" => peers, Any, Reload, "Which peers may.";
+};
+
+/// The lists of sections, beside [`KEYS`].
+pub(crate) const LISTS: [&str; 2] = ["peers", "exports"];
+
+fn kind_of<V: Value>(_: &V) -> String {
+    V::kind()
+}
+
+fn read_within<V: Value>(node: &Node, range: Range) -> Result<V, Complaint> {
+    let value = V::read(node)?;
+    let magnitude = value.magnitude().unwrap_or(0);
+    let (low, high, hint) = match range {
+        Any => return Ok(value),
+        Within(low, high) => (low, high, ""),
+        ZeroOr(..) if magnitude == 0 => return Ok(value),
+        ZeroOr(low, high) => (low, high, "0 or "),
+    };
+    if (low..=high).contains(&magnitude) {
+        return Ok(value);
+    }
+    let unit = match V::kind().as_str() {
+        "duration" => " ms",
+        "size" => " bytes",
+        "rate" => " bits/s",
+        _ => "",
+    };
+    Err(Complaint::new(node.at, format!("must be {hint}from {low} to {high}{unit}, found {}", value.show())))
+}

@@ -1,0 +1,177 @@
+//! What the loader says about wrong files, word for word, and that the shipped texts are true.
+use std::path::{Path, PathBuf};
+
+use dwcp_config::{Config, ExportPeers, Workers, load, locate, parse, reference};
+
+fn findings(text: &str) -> Vec<String> {
+    match parse(text, "f.yaml") {
+        Ok(_) => Vec::new(),
+        Err(findings) => findings.0.iter().map(ToString::to_string).collect(),
+    }
+}
+
+const IDENTITY: &str = "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+#[test]
+fn all_findings_are_reported_with_place_and_way_out() {
+    let text = "\
+enabled: yes
+transprot:
+  min_streams: 4
+transport:
+  min_stream: 4
+  connect_timeout: 5 parsecs
+  congestion_algorithm: cubik
+  max_streams: 4000
+min_streams: 3
+compression: fast
+";
+    let expected = [
+        "f.yaml:1:10 enabled: expected true or false, found `yes`",
+        "f.yaml:2:1 transprot: unknown key, did you mean `transport`?",
+        "f.yaml:5:3 transport.min_stream: unknown key, did you mean `transport.min_streams`?",
+        "f.yaml:6:20 transport.connect_timeout: expected a duration such as 150ms, 30s, 5m or 1h30m, found `5 parsecs`",
+        "f.yaml:7:25 transport.congestion_algorithm: expected one of bbr, cubic, reno, host (did you mean `cubic`?), found `cubik`",
+        "f.yaml:8:16 transport.max_streams: must be from 1 to 1024, found 4000",
+        "f.yaml:9:1 min_streams: unknown key, did you mean `transport.min_streams`?",
+        "f.yaml:10:14 compression: is a section: its keys stand below it, indented",
+    ];
+    assert_eq!(findings(text), expected);
+}
+
+#[test]
+fn rules_between_keys_are_checked() {
+    let text = format!(
+        "\
+transport: {{min_streams: 64, initial_streams: 32}}
+peers:
+  - {{name: paris, identity: '{IDENTITY}', address: 'paris'}}
+  - {{name: paris, identity: '{IDENTITY}'}}
+  - {{name: berlin}}
+  - {{name: tokyo, identity: abc, adress: 'x:1'}}
+exports:
+  - {{name: in, path: relative, peers: [pari]}}
+  - {{name: in, path: /srv/out, access: everything}}
+  - {{name: a/b, path: /x}}
+"
+    );
+    let expected = [
+        "f.yaml:5:5 peers[2].identity: is missing",
+        "f.yaml:6:29 peers[3].identity: expected sha256: and 64 hexadecimal digits (`dwcp status` on the peer shows them), found `abc`",
+        "f.yaml:6:34 peers[3].adress: unknown key, did you mean `address`?",
+        "f.yaml:9:40 exports[1].access: expected one of read, write, read-write, found `everything`",
+        "f.yaml:1:30 transport.initial_streams: is 32, not between min_streams (64) and max_streams (256)",
+        "f.yaml:4:12 peers[1].name: `paris` is also the name of peers[0]",
+        "f.yaml:9:12 exports[1].name: `in` is also the name of exports[0]",
+        "f.yaml:10:12 exports[2].name: `a/b` is no name: letters, digits, `.`, `_`, `-`, not first a dot or dash, at most 64",
+        "f.yaml:4:29 peers[1].identity: is also the identity of peers[0] `paris`",
+        "f.yaml:3:113 peers[0].address: expected host:port such as paris.example.net:9000 or [2001:db8::1]:9000, found `paris`",
+        "f.yaml:8:22 exports[0].path: must be absolute, found `relative`",
+        "f.yaml:8:39 exports[0].peers: `pari` is not in `peers:`, did you mean `paris`?",
+    ];
+    assert_eq!(findings(&text), expected);
+}
+
+#[test]
+fn syntax_errors_name_their_place() {
+    let found = findings("a: [1, 2\nb: }\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("f.yaml:2:"), "{found:?}");
+    assert_eq!(findings("- a\n"), ["f.yaml:1:1: expected `key: value` lines"]);
+}
+
+#[test]
+fn hostile_files_are_bounded() {
+    let many = "x: 1\n".to_owned() + &(0..5000).map(|n| format!("k{n}: 1\n")).collect::<String>();
+    assert_eq!(findings(&many).len(), 200);
+    assert!(findings(&"[".repeat(100_000)).len() == 1);
+    assert!(findings(&format!("peers: [{}]", "{name: a},".repeat(300)))[0].contains("more than 256"));
+    assert!(findings("dataplane: {cores: 0-65535}")[0].contains("expected auto or cores"));
+}
+
+#[test]
+fn the_wrapper_and_other_spellings_are_read() {
+    let text = format!(
+        "\
+dwcp:
+  version: 2.0
+  transport: {{send_buffer_size: 16777216, pacing_rate: 10Gbps}}
+  dataplane: {{workers: 3, cores: [1, 2, 5]}}
+  recovery: {{backoff: [1s, 500ms]}}
+  peers: [{{name: paris, identity: '{IDENTITY}'}}]
+  exports: [{{name: in, path: /srv/in, peers: all}}, {{name: out, path: /srv/out, peers: [paris]}}]
+"
+    );
+    let config = parse(&text, "f.yaml").expect("valid");
+    assert_eq!(config.version, "2.0");
+    assert_eq!(config.transport.send_buffer_size.0, 16 << 20);
+    assert_eq!(config.transport.pacing_rate.bytes_per_s(), 1_250_000_000);
+    assert_eq!(config.dataplane.workers, Workers::Count(3));
+    assert_eq!(config.recovery.backoff.len(), 2);
+    assert_eq!(config.peers[0].identity.to_string(), IDENTITY);
+    assert_eq!(config.exports[0].peers, ExportPeers::All);
+    assert_eq!(config.exports[1].peers, ExportPeers::Only(vec!["paris".into()]));
+}
+
+#[test]
+fn overlays_lie_over_their_base_and_the_environment_over_both() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("dwcp.yaml"), "mode: datacenter\ntransport: {max_streams: 512}\n").unwrap();
+    std::fs::write(at("dwcp.staging.yaml"), "dwcp:\n  mode: internet\n").unwrap();
+    let variables = [("DWCP__TRANSPORT__MIN_STREAMS", "8"), ("DWCP_LOG_LEVEL", "debug"), ("HOME", "/")];
+    let variables = variables.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let loaded = load(Some(&at("dwcp.staging.yaml")), variables).expect("valid");
+    let config = loaded.config;
+    assert_eq!(loaded.files, [at("dwcp.yaml"), at("dwcp.staging.yaml")]);
+    assert_eq!(
+        (config.mode.as_str(), config.transport.max_streams, config.transport.min_streams),
+        ("internet", 512, 8)
+    );
+    assert_eq!((config.environment.as_str(), config.monitoring.log_level.as_str()), ("staging", "debug"));
+    assert_eq!(config.monitoring.health_check_interval.as_secs(), 30);
+
+    let wrong = load(None, [("DWCP__TRANSPORT__MIN_STREMS".to_owned(), "8".to_owned())]).unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "environment DWCP__TRANSPORT__MIN_STREMS: unknown key, did you mean `transport.min_streams`?"
+    );
+    let missing = load(Some(Path::new("/nowhere/x.yaml")), []).unwrap_err();
+    assert!(missing.to_string().starts_with("/nowhere/x.yaml: cannot be opened"), "{missing}");
+}
+
+#[test]
+fn the_command_line_wins_over_the_variable() {
+    let variable = Some(PathBuf::from("/b"));
+    assert_eq!(locate(Some(Path::new("/a")), variable.clone()), Some("/a".into()));
+    assert_eq!(locate(None, variable), Some("/b".into()));
+}
+
+#[test]
+fn the_shipped_sample_says_the_defaults() {
+    let sample = repository().join("configs/dwcp.yaml");
+    let loaded = load(Some(&sample), []).unwrap_or_else(|findings| panic!("{findings}"));
+    assert_eq!(loaded.config, Config::default());
+    let text = std::fs::read_to_string(sample).unwrap();
+    for key in dwcp_config::KEYS {
+        let leaf = key.name.rsplit('.').next().unwrap();
+        assert!(text.contains(&format!("{leaf}:")), "the sample does not mention {}", key.name);
+    }
+}
+
+#[test]
+fn the_reference_page_is_true() {
+    let page = repository().join("docs/configuration.md");
+    if std::env::var_os("DWCP_BLESS").is_some() {
+        std::fs::write(&page, reference()).unwrap();
+    }
+    let found = std::fs::read_to_string(page).unwrap();
+    assert!(
+        found == reference(),
+        "docs/configuration.md is old: DWCP_BLESS=1 cargo test -p dwcp-config reference"
+    );
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
