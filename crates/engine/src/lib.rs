@@ -1,1 +1,22 @@
-//! engine
+//! The core of AMST, the Adaptive Multi-Stream Transport: decides which bytes travel on which lane, and when a
+//! job is done. One [`Engine`] per worker; the workers of a node help each other by [`Tell`] messages.
+//!
+//! Sans-io: no clock, socket, file, thread or random source. The driver (the dataplane, or the simulator) feeds
+//! [`Input`]s and carries out [`Output`]s. Payload never passes through here: buffers are named by [`BufferId`].
+#![no_std]
+
+extern crate alloc;
+
+mod digest;
+mod engine;
+mod io;
+mod range;
+mod slab;
+
+pub use digest::{SubtreeDigests, ZERO_CHUNK};
+pub use engine::{Config, Engine};
+pub use io::{
+    BufferId, Digest, FileId, FinalCheck, FoundObject, Hash, Input, JobKey, LaneId, OpenedObject, Output,
+    Owner, PackId, PeerId, Place, Source, TaskId, Tell, Time,
+};
+pub use range::RangeSet;

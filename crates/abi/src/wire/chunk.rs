@@ -28,6 +28,21 @@ records! {
         /// How they are coded.
         pub codec: Codec,
         /// Zero.
-        pub reserved: [u8; 7],
+        pub reserved: [u8; 3],
+        /// The attempt of the job that read it. A chunk of a former attempt is dropped.
+        pub attempt: u32,
+    }
+
+    /// Which pack it is. The pack's entries follow.
+    pub struct PackHead {
+        /// From 0, in the order of filling.
+        pub number: u64,
+        /// The attempt of the job that filled it.
+        pub attempt: u32,
+        /// Zero.
+        pub reserved: u32,
     }
 }
+
+/// Bytes of a [`PackHead`].
+pub const PACK_HEAD_BYTES: usize = 16;

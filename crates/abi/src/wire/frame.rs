@@ -6,7 +6,7 @@ codes! {
     pub enum FrameKind: u8 {
         /// Part of an object (`ChunkHead`, bytes).
         Chunk = 1,
-        /// Entries of a tree, many to a frame (`u64` pack number, entries).
+        /// Entries of a tree, many to a frame (`PackHead`, entries).
         Pack = 2,
         /// Tasks that are done with (`Ack`).
         Ack = 3,

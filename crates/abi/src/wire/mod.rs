@@ -16,7 +16,7 @@ mod frame;
 mod job;
 
 pub use ack::{Ack, RANGES_MAX, SequenceRange};
-pub use chunk::{CHUNK_HEAD_BYTES, ChunkHead, Codec};
+pub use chunk::{CHUNK_HEAD_BYTES, ChunkHead, Codec, PACK_HEAD_BYTES, PackHead};
 pub use frame::{
     CONTROL_PAYLOAD_MAX, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum, frame,
 };

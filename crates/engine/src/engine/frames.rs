@@ -1,0 +1,151 @@
+//! What the peer says. Frames of a lane are handled where they arrive; frames of a job at the job's home.
+use dwcp_abi::codec::{CodecError, Encoded};
+use dwcp_abi::wire::{
+    Ack, Close, Code, FLAG_OWNER, FetchRequest, FrameHeader, FrameKind, JobAbort, JobDone, JobEnd, JobOpen,
+    ObjectDone, ObjectEnd, ObjectOpened,
+};
+
+use alloc::string::String;
+use dwcp_abi::link::Outcome;
+
+use super::Engine;
+use crate::io::{JobKey, LaneId, Owner, PeerId, Tell};
+
+impl Engine {
+    pub(super) fn frame(&mut self, lane: LaneId, header: FrameHeader, payload: &[u8]) {
+        if self.lane_mut(lane).is_none_or(|lane| lane.closing) {
+            return;
+        }
+        let result = match header.kind {
+            FrameKind::Ack => Ack::decode(payload).map(|ack| self.acknowledged(lane, &ack)),
+            FrameKind::Ping => {
+                self.pong(lane, &payload[..payload.len().min(8)]);
+                Ok(())
+            }
+            FrameKind::Pong => Ok(()),
+            FrameKind::Close => {
+                Close::decode(payload).map(|_| self.close_lane(lane, Code::Ok, "closed by the peer"))
+            }
+            FrameKind::Chunk | FrameKind::Pack => Err(CodecError::Unknown { field: "small frame", value: 0 }),
+            FrameKind::JobOpen
+            | FrameKind::JobAccept
+            | FrameKind::ObjectOpened
+            | FrameKind::ObjectEnd
+            | FrameKind::ObjectDone
+            | FrameKind::JobEnd
+            | FrameKind::JobDone
+            | FrameKind::JobAbort
+            | FrameKind::Fetch => {
+                if let Some(job) = self.key_of(lane, &header) {
+                    if self.is_home(job) {
+                        self.job_frame(job, header, payload);
+                    } else {
+                        let payload = payload.to_vec();
+                        self.tell(self.home(job), Tell::Frame { job, header, payload });
+                    }
+                }
+                Ok(())
+            }
+        };
+        if result.is_err() {
+            self.close_lane(lane, Code::Protocol, "sent a frame that cannot be read");
+        }
+    }
+
+    /// The job of a frame that came on a lane.
+    pub(super) fn key_of(&self, lane: LaneId, header: &FrameHeader) -> Option<JobKey> {
+        let peer = self.lanes.get(lane.0 as usize)?.as_ref()?.peer;
+        let owner = if header.flags & FLAG_OWNER != 0 { Owner::Remote } else { Owner::Local };
+        Some(JobKey { peer, owner, id: header.job })
+    }
+
+    /// A frame of a job whose home this is. One that cannot be read ends the job: its peer speaks another language.
+    pub(super) fn job_frame(&mut self, job: JobKey, header: FrameHeader, payload: &[u8]) {
+        if self.try_job_frame(job, header.kind, payload).is_err() {
+            let text =
+                "the peer sent a frame of this job that cannot be read: compare the versions of both nodes";
+            if self.sends.contains_key(&job) {
+                self.abort_send(job, Code::Protocol, text);
+            } else if self.receives.contains_key(&job) {
+                self.abort_receive(job, Code::Protocol, text);
+            }
+        }
+    }
+
+    fn try_job_frame(&mut self, job: JobKey, kind: FrameKind, payload: &[u8]) -> Result<(), CodecError> {
+        match kind {
+            FrameKind::JobOpen => self.job_open(job, JobOpen::decode(payload)?),
+            FrameKind::JobAccept => self.job_accepted(job),
+            FrameKind::ObjectOpened => self.object_opened(job, ObjectOpened::decode(payload)?),
+            FrameKind::ObjectEnd => self.object_ended(job, ObjectEnd::decode(payload)?),
+            FrameKind::ObjectDone => {
+                let done = ObjectDone::decode(payload)?;
+                if self.sends.contains_key(&job) {
+                    self.object_done(job, done);
+                } else {
+                    self.object_given_up(job, done);
+                }
+            }
+            FrameKind::JobEnd => self.job_ended(job, JobEnd::decode(payload)?),
+            FrameKind::JobDone => self.job_done(job, JobDone::decode(payload)?),
+            FrameKind::JobAbort => self.job_aborted(job, JobAbort::decode(payload)?),
+            FrameKind::Fetch => {
+                let fetch = FetchRequest::decode(payload)?;
+                self.serve_fetch(job, fetch.attempt, fetch.sources, fetch.skip_unchanged);
+            }
+            FrameKind::Chunk
+            | FrameKind::Pack
+            | FrameKind::Ack
+            | FrameKind::Ping
+            | FrameKind::Pong
+            | FrameKind::Close => {
+                return Err(CodecError::Unknown { field: "job frame", value: kind as u64 });
+            }
+        }
+        Ok(())
+    }
+
+    fn job_aborted(&mut self, job: JobKey, abort: JobAbort<'_>) {
+        let text = String::from_utf8_lossy(abort.text);
+        let outcome = match abort.code {
+            Code::Busy | Code::Draining | Code::Timeout => Outcome::Interrupted,
+            Code::Cancelled => Outcome::Cancelled,
+            Code::Ok
+            | Code::Forbidden
+            | Code::NotFound
+            | Code::NoSpace
+            | Code::Integrity
+            | Code::Changed
+            | Code::Io
+            | Code::Protocol => Outcome::Failed,
+        };
+        if self.sends.contains_key(&job) {
+            self.end_send(job, outcome, text.into_owned());
+        } else if self.receives.contains_key(&job) {
+            self.outputs.push_back(crate::io::Output::CloseReceiver { job });
+            self.end_receive(job, outcome, text.into_owned());
+        }
+    }
+
+    pub(super) fn cancel(&mut self, job: JobKey) {
+        if self.sends.contains_key(&job) {
+            self.abort_send(job, Code::Cancelled, "cancelled by the operator");
+        } else if self.receives.contains_key(&job) {
+            self.abort_receive(job, Code::Cancelled, "cancelled by the operator");
+        }
+    }
+
+    /// A lane is gone, and nobody knows what was on it: all jobs of the peer say their last words again.
+    pub(super) fn resync(&mut self, peer: PeerId) {
+        let sends: alloc::vec::Vec<JobKey> =
+            self.sends.keys().filter(|job| job.peer == peer).copied().collect();
+        for job in sends {
+            self.resync_send(job);
+        }
+        let receives: alloc::vec::Vec<JobKey> =
+            self.receives.keys().filter(|job| job.peer == peer).copied().collect();
+        for job in receives {
+            self.resync_receive(job);
+        }
+    }
+}

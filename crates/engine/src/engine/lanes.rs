@@ -1,0 +1,344 @@
+//! Lanes: up and down, what waits on them, acknowledgements, buffers for what arrives.
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use dwcp_abi::codec::Encoded;
+use dwcp_abi::wire::{
+    Ack, CONTROL_PAYLOAD_MAX, Code, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum,
+};
+
+use super::{CREDIT_INITIAL, Engine, Incoming, LANE_TASKS_MAX, Lane, OUTBOX_BYTES_MAX, Peer, Sending, Task};
+use crate::io::{JobKey, LaneId, Output, Owner, PeerId, TaskId, Tell};
+
+impl Lane {
+    fn new(peer: PeerId, instance: u64) -> Self {
+        Self {
+            peer,
+            instance,
+            closing: false,
+            outbox: Vec::new(),
+            sending: Sending::Nothing,
+            ready: VecDeque::new(),
+            assigned: 0,
+            listed: false,
+            next_sequence: 0,
+            credit: CREDIT_INITIAL,
+            unacknowledged: VecDeque::new(),
+            acknowledged_early: false,
+            incoming: Incoming::Nothing,
+            expected_sequence: 0,
+            granted: CREDIT_INITIAL,
+            ack: None,
+        }
+    }
+
+    pub(super) fn can_take(&self) -> bool {
+        !self.closing
+            && self.assigned < LANE_TASKS_MAX
+            && self.next_sequence + u64::from(self.assigned) < self.credit
+    }
+}
+
+impl Engine {
+    pub(super) fn lane_up(&mut self, lane: LaneId, peer: PeerId, instance: u64) {
+        self.close_former_lanes(peer, instance);
+        let index = lane.0 as usize;
+        if self.lanes.len() <= index {
+            self.lanes.resize_with(index + 1, || None);
+        }
+        self.lanes[index] = Some(Lane::new(peer, instance));
+        let state = self.peers.entry(peer).or_default();
+        state.trouble.clear();
+        let first = state.lanes_everywhere() == 0;
+        state.lanes.push(lane);
+        let lanes = state.lanes.len() as u16;
+        self.tell_others(&Tell::Lanes { peer, lanes, lost: false });
+        // The acceptor of a lane stays silent until it hears something.
+        self.append_frame(lane, FrameKind::Ping, 0, 0, &0u64.to_le_bytes());
+        if first {
+            self.resync(peer);
+        }
+        self.offer(lane);
+        self.pump(peer);
+    }
+
+    /// The peer was started anew: what its former process left on the wire is void.
+    fn close_former_lanes(&mut self, peer: PeerId, instance: u64) {
+        let Some(state) = self.peers.get(&peer) else { return };
+        for lane in state.lanes.clone() {
+            if self.lane_mut(lane).is_some_and(|lane| lane.instance != instance) {
+                self.close_lane(lane, Code::Ok, "the peer was started anew");
+            }
+        }
+    }
+
+    pub(super) fn lane_closing(&mut self, lane: LaneId) {
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.closing = true;
+        }
+    }
+
+    pub(super) fn lane_down(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        self.starving.retain(|&starving| starving != id);
+        if let Incoming::Into(buffer) = lane.incoming {
+            self.release_receive(buffer);
+        }
+        if let (Sending::Task(task), true) = (lane.sending, lane.acknowledged_early) {
+            self.task_sent(task, 0);
+            self.task_acknowledged(task);
+        }
+        for task in lane.ready {
+            self.task_lost(task);
+        }
+        for (_, task) in lane.unacknowledged {
+            self.task_lost(task);
+        }
+        let peer = self.peers.entry(lane.peer).or_default();
+        peer.lanes.retain(|&other| other != id);
+        peer.idle.retain(|&other| other != id);
+        let lanes = peer.lanes.len() as u16;
+        self.tell_others(&Tell::Lanes { peer: lane.peer, lanes, lost: true });
+        self.resync(lane.peer);
+        self.give_back_carried(lane.peer);
+        self.pump(lane.peer);
+    }
+
+    pub(super) fn dial_failed(&mut self, peer: PeerId, text: &str) {
+        let peer = self.peers.entry(peer).or_default();
+        peer.trouble.clear();
+        peer.trouble.push_str(text);
+    }
+
+    /// Why there is no lane to the peer, for a person.
+    pub(super) fn trouble(&self, peer: PeerId) -> String {
+        match self.peers.get(&peer).map(|peer| peer.trouble.as_str()) {
+            Some(text) if !text.is_empty() => String::from(text),
+            _ => String::from("the peer does not answer; see `dwcp peers` and the peer's log"),
+        }
+    }
+
+    pub(super) fn close_lane(&mut self, lane: LaneId, code: Code, text: &'static str) {
+        if let Some(state) = self.lane_mut(lane)
+            && !state.closing
+        {
+            state.closing = true;
+            self.outputs.push_back(Output::CloseLane { lane, code, text });
+        }
+    }
+
+    /// Puts a lane onto its peer's list if it can take a task.
+    pub(super) fn offer(&mut self, id: LaneId) {
+        let Some(lane) = self.lane_mut(id) else { return };
+        if lane.listed || !lane.can_take() {
+            return;
+        }
+        lane.listed = true;
+        let peer = lane.peer;
+        self.peers.entry(peer).or_default().idle.push_back(id);
+    }
+
+    /// Starts the next send of a lane that sends nothing: small frames first, then tasks.
+    pub(super) fn send_next(&mut self, id: LaneId) {
+        let Some(lane) = self.lane_mut(id) else { return };
+        if lane.closing || lane.sending != Sending::Nothing {
+            return;
+        }
+        if !lane.outbox.is_empty() {
+            lane.sending = Sending::Outbox;
+            self.outputs.push_back(Output::SendOutbox { lane: id });
+            return;
+        }
+        let Some(task) = lane.ready.pop_front() else { return };
+        lane.sending = Sending::Task(task);
+        let sequence = lane.next_sequence;
+        lane.next_sequence += 1;
+        lane.unacknowledged.push_back((sequence, task));
+        self.send_task(id, task, sequence);
+    }
+
+    pub(super) fn sent(&mut self, id: LaneId, bytes: u64) {
+        let Some(lane) = self.lane_mut(id) else { return };
+        let sending = core::mem::replace(&mut lane.sending, Sending::Nothing);
+        let peer = lane.peer;
+        if let Sending::Task(task) = sending {
+            lane.assigned -= 1;
+            let acknowledged = core::mem::replace(&mut lane.acknowledged_early, false);
+            self.task_sent(task, bytes);
+            if acknowledged {
+                self.task_acknowledged(task);
+            }
+            self.offer(id);
+        }
+        self.send_next(id);
+        self.pump(peer);
+    }
+
+    /// The payload of an `Ack` frame: releases tasks and raises the lane's credit.
+    pub(super) fn acknowledged(&mut self, id: LaneId, ack: &Ack) {
+        let Some(lane) = self.lane_mut(id) else { return };
+        let (sent, peer) = (lane.next_sequence, lane.peer);
+        for range in ack.ranges() {
+            let end = range.start.saturating_add(u64::from(range.count));
+            if end > sent {
+                return self.close_lane(id, Code::Protocol, "acknowledged what was never sent");
+            }
+            for sequence in range.start..end {
+                let Some(lane) = self.lane_mut(id) else { return };
+                // Tasks are acknowledged about in the order in which they were sent.
+                let Some(at) = lane.unacknowledged.iter().position(|&(number, _)| number == sequence) else {
+                    continue;
+                };
+                let Some((_, task)) = lane.unacknowledged.remove(at) else { continue };
+                if lane.sending == Sending::Task(task) {
+                    // The peer has it all, but the kernel has not yet told us that it let go of the buffer.
+                    lane.acknowledged_early = true;
+                } else {
+                    self.task_acknowledged(task);
+                }
+            }
+        }
+        if let Some(lane) = self.lane_mut(id) {
+            lane.credit = lane.credit.max(ack.credit);
+        }
+        self.offer(id);
+        self.pump(peer);
+    }
+
+    /// Notes that a received task is done with. The acknowledgement leaves at the next flush.
+    pub(super) fn acknowledge(&mut self, (id, sequence): (LaneId, u64)) {
+        let Some(lane) = self.lane_mut(id) else { return };
+        lane.granted += 1;
+        let granted = lane.granted;
+        let ack = lane.ack.get_or_insert_with(|| Ack::new(granted));
+        ack.credit = granted;
+        if !ack.add(sequence) {
+            self.send_ack(id);
+            if let Some(lane) = self.lane_mut(id) {
+                let ack = lane.ack.insert(Ack::new(granted));
+                let fits = ack.add(sequence);
+                debug_assert!(fits, "an empty acknowledgement has room");
+            }
+        }
+    }
+
+    pub(super) fn send_ack(&mut self, id: LaneId) {
+        let Some(ack) = self.lane_mut(id).and_then(|lane| lane.ack.take()) else { return };
+        let mut payload = [0; 512];
+        let Ok(length) = ack.encode(&mut payload) else { return };
+        self.append_frame(id, FrameKind::Ack, 0, 0, &payload[..length]);
+    }
+
+    /// A task is announced: checks order and credit, then finds it a buffer.
+    pub(super) fn task_header(&mut self, id: LaneId, header: FrameHeader) {
+        let Some(lane) = self.lane_mut(id) else { return };
+        if lane.closing {
+            return;
+        }
+        if header.sequence != lane.expected_sequence {
+            return self.close_lane(id, Code::Protocol, "sent a task out of order");
+        }
+        if header.sequence >= lane.granted {
+            return self.close_lane(id, Code::Protocol, "sent more tasks than its credit");
+        }
+        lane.expected_sequence += 1;
+        lane.incoming = Incoming::Starving;
+        self.starving.push_back(id);
+        self.feed_starving();
+    }
+
+    pub(super) fn feed_starving(&mut self) {
+        while !self.starving.is_empty() {
+            let Some(buffer) = self.free_receive.pop() else { return };
+            let Some(id) = self.starving.pop_front() else { return };
+            match self.lane_mut(id) {
+                Some(Lane { closing: false, incoming, .. }) if *incoming == Incoming::Starving => {
+                    *incoming = Incoming::Into(buffer);
+                    self.outputs.push_back(Output::Receive { lane: id, buffer });
+                }
+                _ => self.free_receive.push(buffer),
+            }
+        }
+    }
+
+    /// Sends a small frame of a job on whatever lane leads to its peer. Where there is none, `resync` says it again
+    /// once there is.
+    pub(super) fn send_frame<'a>(&mut self, job: JobKey, kind: FrameKind, payload: &impl Encoded<'a>) {
+        let flags = if job.owner == Owner::Local { FLAG_OWNER } else { 0 };
+        let mut bytes = [0; FRAME_HEADER_BYTES + CONTROL_PAYLOAD_MAX];
+        let Ok(length) = dwcp_abi::wire::frame(kind, flags, job.id, payload, &mut bytes) else {
+            debug_assert!(false, "frames are built from bounded fields");
+            return;
+        };
+        self.send_whole_frame(job.peer, &bytes[..length]);
+    }
+
+    pub(super) fn send_whole_frame(&mut self, peer: PeerId, frame: &[u8]) {
+        let Some(state) = self.peers.get(&peer) else { return };
+        let open = state
+            .lanes
+            .iter()
+            .copied()
+            .filter(|lane| matches!(self.lanes.get(lane.0 as usize), Some(Some(lane)) if !lane.closing));
+        let shortest = open.min_by_key(|lane| {
+            self.lanes[lane.0 as usize]
+                .as_ref()
+                .map_or(usize::MAX, |lane| lane.outbox.len() + usize::from(lane.sending != Sending::Nothing))
+        });
+        if let Some(lane) = shortest {
+            return self.append(lane, frame);
+        }
+        let elsewhere = state.elsewhere.iter().find(|&(_, &lanes)| lanes > 0).map(|(&worker, _)| worker);
+        if let Some(worker) = elsewhere {
+            self.tell(worker, Tell::Send { peer, frame: frame.to_vec() });
+        }
+    }
+
+    fn append_frame(&mut self, lane: LaneId, kind: FrameKind, flags: u8, job: u64, payload: &[u8]) {
+        let header = FrameHeader {
+            kind,
+            flags,
+            length: payload.len() as u32,
+            job,
+            sequence: 0,
+            payload_crc: checksum(payload),
+        };
+        if let Some(state) = self.lane_mut(lane) {
+            state.outbox.extend_from_slice(&header.to_bytes());
+        }
+        self.append(lane, payload);
+    }
+
+    pub(super) fn pong(&mut self, lane: LaneId, payload: &[u8]) {
+        self.append_frame(lane, FrameKind::Pong, 0, 0, payload);
+    }
+
+    fn append(&mut self, id: LaneId, bytes: &[u8]) {
+        let Some(lane) = self.lane_mut(id) else { return };
+        lane.outbox.extend_from_slice(bytes);
+        if lane.outbox.len() > OUTBOX_BYTES_MAX {
+            return self.close_lane(id, Code::Timeout, "the peer reads none of what it is sent");
+        }
+        self.send_next(id);
+    }
+
+    /// Another worker's lanes changed.
+    pub(super) fn lanes_elsewhere(&mut self, worker: u16, peer: PeerId, lanes: u16, lost: bool) {
+        let state: &mut Peer = self.peers.entry(peer).or_default();
+        let first = state.lanes_everywhere() == 0;
+        state.elsewhere.insert(worker, lanes);
+        if lost || first {
+            self.resync(peer);
+        }
+    }
+
+    fn task_lost(&mut self, task: TaskId) {
+        match self.tasks.get_mut(task.0) {
+            // Its read is still under way: `read` finds that the lane is gone.
+            Some(Task::Chunk { lane, read: false, .. }) => *lane = None,
+            Some(Task::Chunk { .. } | Task::Pack { .. }) => self.return_task(task),
+            Some(Task::Write { .. } | Task::Unpack { .. }) | None => {}
+        }
+    }
+}

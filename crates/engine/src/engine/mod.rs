@@ -1,0 +1,398 @@
+//! The engine: state of one worker's lanes, tasks and jobs. [`Engine::handle`] is the only mutation; its files
+//! follow a task's way: `lanes` (what a lane may take), `pump` (work to lanes), `sending` and `receiving` (the two
+//! ends of a job), `frames` (what the peer says), `team` (what the other workers say).
+mod frames;
+mod lanes;
+mod pump;
+mod receiving;
+mod sending;
+mod team;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use dwcp_abi::wire::{Ack, PackHead};
+
+use crate::io::{
+    BufferId, FileId, Input, JobKey, LaneId, Output, PackId, PeerId, Source, TaskId, Tell, Time,
+};
+use crate::slab::Slab;
+use receiving::ReceiveJob;
+use sending::SendJob;
+
+/// What an engine may use.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which worker this is, from 0.
+    pub worker: u16,
+    /// How many there are.
+    pub workers: u16,
+    /// Buffers for what is sent.
+    pub send_buffers: Vec<BufferId>,
+    /// Buffers for what is received. Apart from the others, so that two nodes sending to each other both get on.
+    pub receive_buffers: Vec<BufferId>,
+    /// Lanes for a large job that does not say.
+    pub initial_streams: u16,
+    /// Most lanes of a session.
+    pub max_streams: u16,
+    /// Packs of one job that are filled and not yet acknowledged.
+    pub packs_max: u32,
+    /// Objects of one job that are announced and not yet done.
+    pub objects_max: u32,
+    /// Jobs of this worker, both directions.
+    pub jobs_max: usize,
+    /// How long a job waits for a lane or for the peer's answer, in nanoseconds.
+    pub patience: Time,
+}
+
+/// The decisions of one worker.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    now: Time,
+    outputs: VecDeque<Output>,
+    lanes: Vec<Option<Lane>>,
+    peers: BTreeMap<PeerId, Peer>,
+    tasks: Slab<Task>,
+    /// Jobs whose home this is.
+    sends: BTreeMap<JobKey, SendJob>,
+    receives: BTreeMap<JobKey, ReceiveJob>,
+    /// Jobs with another home that this worker carries chunks for.
+    carried: BTreeMap<JobKey, Carried>,
+    /// Where chunks of incoming objects go, whatever their job's home.
+    targets: BTreeMap<(JobKey, u64), Target>,
+    /// What was said at the end of past jobs, to be said again if it got lost.
+    past: VecDeque<(JobKey, Vec<u8>)>,
+    free_send: Vec<BufferId>,
+    free_receive: Vec<BufferId>,
+    /// Lanes whose task waits for a buffer.
+    starving: VecDeque<LaneId>,
+    next_report: Time,
+}
+
+/// Tasks that a lane may have beyond the one being sent: the next is read while one is sent.
+const LANE_TASKS_MAX: u8 = 2;
+/// Tasks that a sender may have unacknowledged on a lane before the first acknowledgement.
+pub(crate) const CREDIT_INITIAL: u64 = 64;
+/// Small frames that may wait on a lane. A peer that reads none of them loses the lane.
+const OUTBOX_BYTES_MAX: usize = 1 << 20;
+/// Ends of past jobs that are remembered.
+const PAST_MAX: usize = 256;
+/// Between two progress reports.
+const REPORT_INTERVAL: Time = 200_000_000;
+
+#[derive(Debug)]
+struct Lane {
+    peer: PeerId,
+    instance: u64,
+    closing: bool,
+    outbox: Vec<u8>,
+    sending: Sending,
+    /// Tasks that are read and wait for their turn on the wire.
+    ready: VecDeque<TaskId>,
+    /// Tasks being read, ready, or being sent.
+    assigned: u8,
+    /// In the peer's list of lanes that can take a task.
+    listed: bool,
+    next_sequence: u64,
+    credit: u64,
+    unacknowledged: VecDeque<(u64, TaskId)>,
+    /// The task being sent was acknowledged before its send completed.
+    acknowledged_early: bool,
+    incoming: Incoming,
+    expected_sequence: u64,
+    granted: u64,
+    ack: Option<Ack>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Nothing,
+    Outbox,
+    Task(TaskId),
+}
+
+/// What a lane is receiving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Incoming {
+    Nothing,
+    /// A task whose header arrived, and that has no buffer yet.
+    Starving,
+    Into(BufferId),
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    lanes: Vec<LaneId>,
+    /// Lanes that can take a task, longest idle first.
+    idle: VecDeque<LaneId>,
+    /// Lanes on the other workers.
+    elsewhere: BTreeMap<u16, u16>,
+    wanted: u16,
+    /// Jobs with chunks or packs to send, in turn.
+    turns: VecDeque<JobKey>,
+    /// Why the last dial failed.
+    trouble: String,
+}
+
+impl Peer {
+    fn lanes_everywhere(&self) -> u16 {
+        self.lanes.len() as u16 + self.elsewhere.values().sum::<u16>()
+    }
+}
+
+/// Part of an object that one task carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Piece {
+    object: u64,
+    file: FileId,
+    size: u64,
+    offset: u64,
+    length: u64,
+    source: Source,
+}
+
+/// Part of an object that is not cut into pieces yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Extent {
+    object: u64,
+    file: FileId,
+    size: u64,
+    start: u64,
+    end: u64,
+    source: Source,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FullPack {
+    pack: PackId,
+    number: u64,
+    /// Entries that are complete once the pack is unpacked: all but announced objects.
+    entries: u64,
+    bytes: u64,
+}
+
+/// What a job has for lanes to take.
+#[derive(Debug, Default)]
+struct Work {
+    /// Came back from a lane that died. First, because the receiver waits for it longest.
+    returned: VecDeque<Piece>,
+    packs: VecDeque<FullPack>,
+    extents: VecDeque<Extent>,
+}
+
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.returned.is_empty() && self.packs.is_empty() && self.extents.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Carried {
+    attempt: u32,
+    work: Work,
+    asked: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    attempt: u32,
+    file: FileId,
+    size: u64,
+    /// Writes under way on this worker.
+    writes: u32,
+    /// No more chunks are taken.
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum Task {
+    Chunk {
+        job: JobKey,
+        piece: Piece,
+        lane: Option<LaneId>,
+        buffer: Option<BufferId>,
+        read: bool,
+        wire: u64,
+    },
+    Pack {
+        job: JobKey,
+        pack: FullPack,
+        wire: u64,
+    },
+    Write {
+        job: JobKey,
+        object: u64,
+        offset: u64,
+        length: u64,
+        from: (LaneId, u64),
+        buffer: Option<BufferId>,
+    },
+    Unpack {
+        job: JobKey,
+        head: PackHead,
+        from: (LaneId, u64),
+        buffer: BufferId,
+    },
+}
+
+impl Engine {
+    /// An engine with nothing to do.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        // The last buffer that came back is the next to go out: it is still in the cache.
+        let (free_send, free_receive) = (config.send_buffers.clone(), config.receive_buffers.clone());
+        Self {
+            config,
+            now: 0,
+            outputs: VecDeque::new(),
+            lanes: Vec::new(),
+            peers: BTreeMap::new(),
+            tasks: Slab::new(),
+            sends: BTreeMap::new(),
+            receives: BTreeMap::new(),
+            carried: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            past: VecDeque::new(),
+            free_send,
+            free_receive,
+            starving: VecDeque::new(),
+            next_report: 0,
+        }
+    }
+
+    /// Takes one input in. Call [`Engine::poll_output`] until it is empty afterwards, and [`Engine::flush`] before
+    /// sleeping.
+    pub fn handle(&mut self, now: Time, input: Input<'_>) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Send { job, attempt, destination, streams, skip_unchanged } => {
+                self.start_send(job, attempt, destination, streams, skip_unchanged);
+            }
+            Input::Fetch { job, attempt, sources, streams, skip_unchanged } => {
+                self.start_fetch(job, attempt, sources, streams, skip_unchanged);
+            }
+            Input::Cancel { job } => self.cancel(job),
+            Input::DialFailed { peer, text } => self.dial_failed(peer, text),
+            Input::LaneUp { lane, peer, instance } => self.lane_up(lane, peer, instance),
+            Input::LaneClosing { lane } => self.lane_closing(lane),
+            Input::LaneDown { lane } => self.lane_down(lane),
+            Input::Sent { lane, bytes } => self.sent(lane, bytes),
+            Input::Frame { lane, header, payload } => self.frame(lane, header, payload),
+            Input::TaskHeader { lane, header } => self.task_header(lane, header),
+            Input::Chunk { lane, header, head, buffer } => self.chunk(lane, header, head, buffer),
+            Input::Pack { lane, header, head, buffer } => self.pack(lane, header, head, buffer),
+            Input::Read { task, result } => self.read(task, result),
+            Input::Written { task, result, text } => self.written(task, result, text),
+            Input::ScannerOpened { job, result } => self.scanner_opened(job, result),
+            Input::Filled { job, pack, entries, bytes, objects, failures, end } => {
+                self.filled(job, pack, (entries, bytes, failures), objects, end);
+            }
+            Input::FinalsFilled { job, pack, entries, end } => self.finals_filled(job, pack, entries, end),
+            Input::SourceChecked { job, object, check } => self.source_checked(job, object, check),
+            Input::ReceiverOpened { job, result } => self.receiver_opened(job, result),
+            Input::Unpacked { task, entries, bytes, opened, failures, fatal } => {
+                self.unpacked(task, (entries, bytes, failures), opened, fatal);
+            }
+            Input::Committed { job, object, result } => self.committed(job, object, result),
+            Input::Finished { job, result, failures, text } => self.finished(job, result, failures, text),
+            Input::Told { worker, tell } => self.told(worker, tell),
+            Input::Tick => self.tick(),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When `Tick` is due at the latest; none while nothing can time out.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let busy = !self.sends.is_empty() || !self.receives.is_empty();
+        busy.then(|| self.next_report.max(self.now))
+    }
+
+    /// Puts what was gathered while handling a batch into the lanes' outboxes: acknowledgements, one per lane and
+    /// batch however many chunks it covers.
+    pub fn flush(&mut self) {
+        for index in 0..self.lanes.len() {
+            let lane = LaneId(index as u32);
+            if self.lanes[index].as_ref().is_some_and(|lane| lane.ack.is_some() && !lane.closing) {
+                self.send_ack(lane);
+            }
+        }
+    }
+
+    /// Takes the small frames that wait for a lane. `SendOutbox` asks for them.
+    pub fn outbox(&mut self, lane: LaneId, bytes: &mut [u8]) -> usize {
+        let Some(lane) = self.lane_mut(lane) else { return 0 };
+        let length = lane.outbox.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&lane.outbox[..length]);
+        lane.outbox.drain(..length);
+        length
+    }
+
+    /// Lanes of a peer over all workers, as far as known here.
+    #[must_use]
+    pub fn lanes_of(&self, peer: PeerId) -> u16 {
+        self.peers.get(&peer).map_or(0, Peer::lanes_everywhere)
+    }
+
+    /// Jobs of this worker that are not over.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        self.sends.len() + self.receives.len()
+    }
+
+    /// Buffers that are free: sending, receiving.
+    #[must_use]
+    pub fn buffers_free(&self) -> (usize, usize) {
+        (self.free_send.len(), self.free_receive.len())
+    }
+
+    fn home(&self, job: JobKey) -> u16 {
+        (job.id % u64::from(self.config.workers)) as u16
+    }
+
+    fn is_home(&self, job: JobKey) -> bool {
+        self.home(job) == self.config.worker
+    }
+
+    fn tell(&mut self, worker: u16, tell: Tell) {
+        self.outputs.push_back(Output::Tell { worker, tell });
+    }
+
+    fn tell_others(&mut self, tell: &Tell) {
+        for worker in (0..self.config.workers).filter(|&worker| worker != self.config.worker) {
+            self.outputs.push_back(Output::Tell { worker, tell: tell.clone() });
+        }
+    }
+
+    fn lane_mut(&mut self, lane: LaneId) -> Option<&mut Lane> {
+        self.lanes.get_mut(lane.0 as usize)?.as_mut()
+    }
+
+    fn release_send(&mut self, buffer: BufferId) {
+        self.free_send.push(buffer);
+    }
+
+    fn release_receive(&mut self, buffer: BufferId) {
+        self.free_receive.push(buffer);
+        self.feed_starving();
+    }
+
+    fn tick(&mut self) {
+        if self.now < self.next_report {
+            return;
+        }
+        self.next_report = self.now + REPORT_INTERVAL;
+        self.watch_sends();
+        self.watch_receives();
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.pump(peer);
+        }
+    }
+}
