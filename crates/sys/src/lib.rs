@@ -1,1 +1,6 @@
-//! sys
+//! Safe wrappers of the kernel: what the two processes need of it and the standard library does not have.
+//!
+//! The only crate beside the kernel programs and `abi::bpf` that may contain `unsafe`. It decides nothing.
+
+pub mod buffers;
+pub mod proactor;
