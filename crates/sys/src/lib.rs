@@ -3,4 +3,8 @@
 //! The only crate beside the kernel programs and `abi::bpf` that may contain `unsafe`. It decides nothing.
 
 pub mod buffers;
+pub mod doorbell;
+pub mod fds;
+pub mod link;
 pub mod proactor;
+pub mod shm;
