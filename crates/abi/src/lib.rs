@@ -6,7 +6,11 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod bpf;
+#[cfg(not(target_arch = "bpf"))]
 pub mod codec;
+#[cfg(not(target_arch = "bpf"))]
 pub mod link;
+#[cfg(not(target_arch = "bpf"))]
 pub mod shm;
+#[cfg(not(target_arch = "bpf"))]
 pub mod wire;

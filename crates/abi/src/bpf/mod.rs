@@ -1,1 +1,163 @@
-//! Maps and records shared with the kernel programs.
+//! Maps and records shared with the kernel programs: classes of traffic, directions, counters, and the names and
+//! indices of the maps. Used by `ebpf` (writes) and by the dataplane's loader (reads, fills ports and DSCP).
+//! It holds no `unsafe`: a [`Counter`] crosses the border as `[u64; 2]`, which has the same layout.
+
+/// What a packet belongs to. The numbers are the values of [`PORTS_MAP`] and [`DSCP_MAP`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Class {
+    /// Nothing of ours, or not to be told: fragments, damaged headers, protocols without ports.
+    Other = 0,
+    /// Payload between nodes.
+    Bulk = 1,
+    /// Traffic that is carried for others.
+    Tunnel = 2,
+    /// Management between nodes.
+    Control = 3,
+    /// Agreement between nodes.
+    Consensus = 4,
+}
+
+impl Class {
+    /// Every class, in the order of its number.
+    pub const ALL: [Self; 5] = [Self::Other, Self::Bulk, Self::Tunnel, Self::Control, Self::Consensus];
+    /// Number of classes.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The class with this number; `None` for a number of a later version.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Other),
+            1 => Some(Self::Bulk),
+            2 => Some(Self::Tunnel),
+            3 => Some(Self::Control),
+            4 => Some(Self::Consensus),
+            _ => None,
+        }
+    }
+
+    /// Its number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// Its name in metrics and in text for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Bulk => "bulk",
+            Self::Tunnel => "tunnel",
+            Self::Control => "control",
+            Self::Consensus => "consensus",
+        }
+    }
+}
+
+/// Which way a packet goes, seen from this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Direction {
+    /// Into this host.
+    Ingress = 0,
+    /// Out of this host.
+    Egress = 1,
+}
+
+impl Direction {
+    /// Both, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// Its name in metrics and in text for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+
+    /// The kernel program that counts this direction.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Ingress => "dwcp_ingress",
+            Self::Egress => "dwcp_egress",
+        }
+    }
+}
+
+/// One slot of [`COUNTERS_MAP`]. Wraps around after 2⁶⁴.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Counter {
+    /// Packets; a segmentation-offload packet counts as the segments that it becomes.
+    pub packets: u64,
+    /// Bytes from the link layer's header on; a segmentation-offload packet's headers count once.
+    pub bytes: u64,
+}
+
+const _: () = assert!(size_of::<Counter>() == size_of::<[u64; 2]>());
+const _: () = assert!(align_of::<Counter>() == align_of::<[u64; 2]>());
+
+impl From<[u64; 2]> for Counter {
+    fn from([packets, bytes]: [u64; 2]) -> Self {
+        Self { packets, bytes }
+    }
+}
+
+/// Slot of a direction and class in [`COUNTERS_MAP`].
+#[inline(always)]
+#[must_use]
+pub const fn counter_index(direction: Direction, class: Class) -> u32 {
+    direction as u32 * Class::COUNT as u32 + class as u32
+}
+
+/// Per-CPU array of [`Counter`], [`COUNTERS_LENGTH`] slots, index by [`counter_index`].
+pub const COUNTERS_MAP: &str = "DWCP_COUNTERS";
+/// Slots of [`COUNTERS_MAP`].
+pub const COUNTERS_LENGTH: u32 = (Direction::ALL.len() * Class::COUNT) as u32;
+/// Hash map from TCP port (`u16`, host order) to class number (`u32`); user space may change it at any time.
+pub const PORTS_MAP: &str = "DWCP_PORTS";
+/// Most entries of [`PORTS_MAP`].
+pub const PORTS_LENGTH_MAX: u32 = 1024;
+/// Array from DSCP to class number (`u32`), asked where no port decides; 0 says nothing.
+pub const DSCP_MAP: &str = "DWCP_DSCP";
+/// Slots of [`DSCP_MAP`]: every value of the six-bit field of RFC 2474.
+pub const DSCP_LENGTH: u32 = 64;
+/// Per-CPU array of one `u64`: packets whose headers are damaged or cut short.
+pub const ODD_MAP: &str = "DWCP_ODD";
+/// One odd packet in this many, per core, is described in the log.
+pub const ODD_LOG_INTERVAL: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_classes_agree() {
+        for (number, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!(class.number() as usize, number);
+            assert_eq!(Class::from_number(class.number()), Some(class));
+        }
+        assert_eq!(Class::from_number(Class::COUNT as u32), None);
+        assert_eq!(Class::from_number(u32::MAX), None);
+    }
+
+    #[test]
+    fn every_pair_has_its_own_slot() {
+        let mut seen = [false; COUNTERS_LENGTH as usize];
+        for direction in Direction::ALL {
+            for class in Class::ALL {
+                let slot = &mut seen[counter_index(direction, class) as usize];
+                assert!(!*slot);
+                *slot = true;
+            }
+        }
+        assert!(seen.iter().all(|&slot| slot));
+    }
+}
