@@ -31,6 +31,7 @@ on_every_backend!(
     send_to_a_closed_peer_fails,
     remove_cancels_and_closes,
     removed_handle_is_refused_and_slot_is_reused,
+    busy_handles_close_too,
     cancel_by_token,
     cancel_of_queued_operation_leaves_the_first,
     waker_ends_sleep,
@@ -321,6 +322,30 @@ fn removed_handle_is_refused_and_slot_is_reused(rig: &mut Rig) {
         let result = rig.await_token(round);
         assert!(matches!(result, Ok(4) | Err(Errno::ECANCELED)), "{result:?}");
         assert_eq!(rig.await_token(1000 + round), Err(Errno::EBADF));
+    }
+}
+
+/// A busy descriptor is registered with the ring; giving it up closes it all the same.
+fn busy_handles_close_too(rig: &mut Rig) {
+    for round in 0..5 {
+        let (handle, mut peer) = rig.pair();
+        let span = rig.small(0, 4);
+        for token in 0..50 {
+            peer.write_all(b"ping").expect("write");
+            rig.proactor.recv_all(handle, span, token);
+            assert_eq!(rig.await_token(token), Ok(4));
+        }
+        if round % 2 == 0 {
+            rig.proactor.recv_all(handle, span, 99);
+            rig.settle();
+        }
+        rig.proactor.remove(handle);
+        if round % 2 == 0 {
+            assert_eq!(rig.await_token(99), Err(Errno::ECANCELED));
+        }
+        rig.settle();
+        peer.set_read_timeout(Some(PATIENCE)).expect("time-out");
+        assert_eq!(peer.read(&mut [0; 8]).expect("end of stream"), 0);
     }
 }
 

@@ -29,6 +29,10 @@ pub(super) struct Entry {
     pub(super) in_flight: u32,
     /// Set by `remove`: no new operations; the slot is freed after the last one.
     pub(super) removed: bool,
+    /// Operations started so far; io_uring registers descriptors that turn out to be busy.
+    pub(super) use_count: u32,
+    /// Whether the ring's file table holds the descriptor.
+    pub(super) registered: bool,
     incoming: Queue,
     outgoing: Queue,
 }
@@ -76,6 +80,8 @@ impl Handles {
             fd,
             in_flight: 0,
             removed: false,
+            use_count: 0,
+            registered: false,
             incoming: Queue::default(),
             outgoing: Queue::default(),
         });
@@ -98,12 +104,12 @@ impl Handles {
         self.slots.get(usize::from(slot))?.entry.as_ref().map(|entry| &entry.fd)
     }
 
-    /// Frees a slot. The descriptor closes when the caller drops it.
-    pub(super) fn release(&mut self, slot: u16) -> Option<OwnedFd> {
+    /// Frees a slot. The descriptor closes when the caller drops the entry.
+    pub(super) fn release(&mut self, slot: u16) -> Option<Entry> {
         let place = &mut self.slots[usize::from(slot)];
         let entry = place.entry.take()?;
         place.generation = place.generation.wrapping_add(1);
         self.free.push(slot);
-        Some(entry.fd)
+        Some(entry)
     }
 }

@@ -98,7 +98,12 @@ pub enum AddError {
     Kernel(Errno),
 }
 
-/// See the module. Not `Send`: io_uring's SINGLE_ISSUER binds it to the thread that opened it.
+/// See the module. It cannot leave the thread that opened it: io_uring's SINGLE_ISSUER binds it.
+///
+/// ```compile_fail
+/// fn send<T: Send>(_: T) {}
+/// send(dwcp_sys::proactor::Proactor::open(&Default::default()).unwrap());
+/// ```
 pub struct Proactor {
     driver: Driver,
     ledger: Ledger,
@@ -156,7 +161,7 @@ impl Proactor {
         let (handle, slot) = self.ledger.handles.insert(fd).map_err(|_closed| AddError::Full)?;
         let fd = self.ledger.handles.fd(slot).ok_or(AddError::Full)?;
         let admitted = match &mut self.driver {
-            Driver::Uring(uring) => uring.admit(slot, fd),
+            Driver::Uring(uring) => uring.admit(fd),
             Driver::Epoll(epoll) => epoll.admit(slot, fd),
         };
         if let Err(errno) = admitted {
@@ -305,10 +310,10 @@ impl Proactor {
     /// Closes descriptors whose last operation is over.
     fn close_removed(&mut self) {
         while let Some(slot) = self.ledger.next_closing() {
-            let Some(fd) = self.ledger.handles.release(slot) else { continue };
+            let Some(entry) = self.ledger.handles.release(slot) else { continue };
             match &mut self.driver {
-                Driver::Uring(uring) => uring.forget(slot),
-                Driver::Epoll(epoll) => epoll.forget(&fd),
+                Driver::Uring(uring) => uring.forget(slot, &entry),
+                Driver::Epoll(epoll) => epoll.forget(&entry.fd),
             }
         }
     }

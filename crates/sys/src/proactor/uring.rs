@@ -17,6 +17,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use self::enter::{RegisteredRing, enter};
 use self::user_data::UserData;
+use super::handles::Entry;
 use super::ledger::{DOORBELL_COUNT_MAX, Ledger, Request};
 use super::operations::{Key, Kind, Stage};
 use super::{BATCH_MAX, Features, Options, TurnError, errno_of};
@@ -25,7 +26,7 @@ use crate::buffers::{Pool, Wish};
 pub(super) struct Uring {
     registered: Option<RegisteredRing>,
     ring: IoUring,
-    /// Slots under this number are registered files.
+    /// Slots under this number can be registered.
     file_count: u32,
     buffers_registered: bool,
 }
@@ -64,21 +65,18 @@ impl Uring {
         }
     }
 
-    /// A descriptor took a slot. The kernel waits for us, so it must not be non-blocking.
-    pub(super) fn admit(&mut self, slot: u16, fd: &OwnedFd) -> Result<(), Errno> {
+    /// A descriptor takes a slot. The kernel waits for us, so it must not be non-blocking.
+    pub(super) fn admit(&mut self, fd: &OwnedFd) -> Result<(), Errno> {
         let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
         if flags.contains(OFlag::O_NONBLOCK) {
             fcntl(fd, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
         }
-        if u32::from(slot) < self.file_count {
-            self.update_file(slot, fd.as_raw_fd())?;
-        }
         Ok(())
     }
 
-    /// A slot is about to be released.
-    pub(super) fn forget(&mut self, slot: u16) {
-        if u32::from(slot) >= self.file_count {
+    /// A slot was released.
+    pub(super) fn forget(&mut self, slot: u16, entry: &Entry) {
+        if !entry.registered {
             return;
         }
         if let Err(errno) = self.update_file(slot, -1) {
@@ -178,7 +176,7 @@ impl Uring {
         let operation = ledger.operations.at(key).filter(|operation| operation.stage == Stage::Pending)?;
         operation.stage = Stage::Running;
         let operation = *operation;
-        let (fd, flags) = self.target(ledger, operation.slot)?;
+        let (fd, flags) = self.target(ledger, operation.slot);
         let rest = operation.rest();
         let (start, length, offset) = (ledger.pool.start_of(rest), rest.length, operation.rest_offset());
         let entry = match operation.kind {
@@ -198,12 +196,22 @@ impl Uring {
         Some(entry.flags(flags).user_data(UserData::Operation(key).encode()))
     }
 
-    /// The descriptor of a slot as the ring knows it.
-    fn target(&self, ledger: &Ledger, slot: u16) -> Option<(Fd, squeue::Flags)> {
-        if u32::from(slot) < self.file_count {
-            return Some((Fd(slot.into()), squeue::Flags::FIXED_FILE));
+    /// The descriptor of a slot as the ring knows it. Registering costs two system calls in the life of a descriptor
+    /// and saves a look-up per operation: it is done for those that turn out to be busy, not for every small file.
+    fn target(&self, ledger: &mut Ledger, slot: u16) -> (Fd, squeue::Flags) {
+        let entry = ledger.handles.entry(slot);
+        entry.use_count = entry.use_count.saturating_add(1);
+        let fd = entry.fd.as_raw_fd();
+        if entry.use_count == BUSY_USE_COUNT && u32::from(slot) < self.file_count {
+            match self.update_file(slot, fd) {
+                Ok(()) => entry.registered = true,
+                Err(errno) => tracing::debug!(slot, %errno, "cannot register a file"),
+            }
         }
-        Some((Fd(ledger.handles.fd(slot)?.as_raw_fd()), squeue::Flags::empty()))
+        if entry.registered {
+            return (Fd(slot.into()), squeue::Flags::FIXED_FILE);
+        }
+        (Fd(fd), squeue::Flags::empty())
     }
 
     fn reap(&mut self, ledger: &mut Ledger) {
@@ -243,5 +251,7 @@ fn heard(ledger: &mut Ledger, place: u32, result: Result<u32, Errno>, listening:
 
 /// The kernel retries short sends itself and never raises SIGPIPE.
 const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// Operations after which a descriptor counts as busy.
+const BUSY_USE_COUNT: u32 = 8;
 /// The whole pool is one registered buffer.
 const POOL_INDEX: u16 = 0;
