@@ -53,6 +53,7 @@ on_every_backend!(
     written_buffer_cannot_be_read,
     read_buffer_cannot_be_written,
     buffer_is_free_after_completion,
+    random_lives,
 );
 
 #[derive(Clone, Copy)]
@@ -88,7 +89,7 @@ fn options(setup: Setup) -> Options {
 fn with(setup: Setup, body: fn(&mut Rig)) {
     let options = options(setup);
     match Proactor::open(&options) {
-        Ok(proactor) => body(&mut Rig { proactor, options, early: HashMap::new() }),
+        Ok(proactor) => body(&mut Rig { proactor, options, early: HashMap::new(), busy: HashMap::new() }),
         Err(OpenError::IoUring { reason }) => println!("skipped: no io_uring here: {reason}"),
         Err(error) => panic!("{error}"),
     }
@@ -99,6 +100,8 @@ struct Rig {
     proactor: Proactor,
     options: Options,
     early: HashMap<u64, Result<u32, Errno>>,
+    /// Buffers that operations of `random_lives` hold.
+    busy: HashMap<u64, BufferId>,
 }
 
 impl Rig {
@@ -107,6 +110,7 @@ impl Rig {
         self.proactor.turn(wait, &mut out).expect("turn");
         let count = out.len();
         for Completion { token, result } in out {
+            self.busy.remove(&token);
             assert!(self.early.insert(token, result).is_none(), "token {token} completed twice");
         }
         count
@@ -138,6 +142,10 @@ impl Rig {
     fn pair(&mut self) -> (Handle, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("socketpair");
         (self.add(ours), theirs)
+    }
+
+    fn idle_buffer(&self) -> Option<BufferId> {
+        self.proactor.small().find(|buffer| !self.busy.values().any(|busy| busy == buffer))
     }
 
     fn large(&self, index: usize) -> Span {
@@ -207,7 +215,7 @@ fn bulk_between_two_proactors(rig: &mut Rig) {
     let options = rig.options.clone();
     let peer = std::thread::spawn(move || {
         let proactor = Proactor::open(&options).expect("as the first one");
-        let mut rig = Rig { proactor, options, early: HashMap::new() };
+        let mut rig = Rig { proactor, options, early: HashMap::new(), busy: HashMap::new() };
         let handle = rig.add(theirs);
         for round in 0..ROUNDS {
             let span = rig.large(round as usize % 2);
@@ -640,6 +648,86 @@ fn buffer_is_free_after_completion(rig: &mut Rig) {
         rig.proactor.recv_all(handle, span, 100 + round);
         assert_eq!(rig.await_token(100 + round), Ok(3));
         assert_eq!(rig.proactor.bytes(span), b"xyz");
+    }
+}
+
+/// A seeded mix of everything, with peers that write, read and vanish: every token completes exactly once, and every
+/// buffer comes back.
+fn random_lives(rig: &mut Rig) {
+    for seed in 1..=8 {
+        Lives { rig, noise: Noise(seed * 0x9e37_79b9), next_token: seed << 32, open: Vec::new() }.run();
+    }
+}
+
+struct Lives<'a> {
+    rig: &'a mut Rig,
+    noise: Noise,
+    next_token: u64,
+    open: Vec<(Handle, UnixStream)>,
+}
+
+impl Lives<'_> {
+    fn pick(&mut self, count: usize) -> usize {
+        let mut bytes = [0; 8];
+        self.noise.fill(&mut bytes);
+        (u64::from_le_bytes(bytes) >> 20) as usize % count
+    }
+
+    fn run(&mut self) {
+        let first_token = self.next_token;
+        for _ in 0..400 {
+            self.step();
+        }
+        for (handle, _) in std::mem::take(&mut self.open) {
+            self.rig.proactor.remove(handle);
+        }
+        for token in first_token..self.next_token {
+            match self.rig.await_token(token) {
+                Ok(_) | Err(Errno::ECANCELED | Errno::EPIPE | Errno::ECONNRESET) => {}
+                Err(errno) => panic!("token {token}: {errno}"),
+            }
+        }
+        assert_eq!(self.rig.proactor.in_flight(), 0);
+    }
+
+    fn step(&mut self) {
+        let action = self.pick(10);
+        if self.open.len() < 4 || (action == 0 && self.open.len() < 30) {
+            let (handle, peer) = self.rig.pair();
+            peer.set_nonblocking(true).expect("set");
+            return self.open.push((handle, peer));
+        }
+        let index = self.pick(self.open.len());
+        let handle = self.open[index].0;
+        match action {
+            1..=3 => self.start(handle),
+            4 | 5 => self.rig.settle(),
+            // The peer may have vanished and its buffer may be full: both are part of the test.
+            6 => drop(self.open[index].1.write(&[1; 3000])),
+            7 => drop(self.open[index].1.read(&mut [0; 5000])),
+            8 => {
+                let back = self.pick(20) as u64 + 1;
+                self.rig.proactor.cancel(self.next_token.saturating_sub(back));
+            }
+            _ => {
+                let (handle, _peer) = self.open.swap_remove(index);
+                self.rig.proactor.remove(handle);
+            }
+        }
+    }
+
+    /// Starts something in a small buffer that is idle; a busy one would be misuse.
+    fn start(&mut self, handle: Handle) {
+        let Some(buffer) = self.rig.idle_buffer() else { return self.rig.settle() };
+        let span = Span { buffer, start: 0, length: 1 + self.pick(SMALL_BYTES as usize) as u32 };
+        let token = self.next_token;
+        self.next_token += 1;
+        self.rig.busy.insert(token, buffer);
+        match self.pick(4) {
+            0 => self.rig.proactor.recv(handle, span, token),
+            1 => self.rig.proactor.recv_all(handle, span, token),
+            _ => self.rig.proactor.send_all(handle, span, token),
+        }
     }
 }
 
