@@ -54,6 +54,15 @@ pub struct JobKey {
     pub id: u64,
 }
 
+/// Which end of a lane this node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneEnd {
+    /// It connected.
+    Dialled,
+    /// The peer did.
+    Accepted,
+}
+
 /// Where a chunk's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -126,8 +135,9 @@ pub enum Input<'a> {
     /// A peer cannot be reached; lanes that are up go on.
     DialFailed { peer: PeerId, text: &'a str },
 
-    /// A lane stands. `instance` is the peer's, new at each of its starts.
-    LaneUp { lane: LaneId, peer: PeerId, instance: u64 },
+    /// A lane stands. `instance` is the peer's, new at each of its starts. The end that accepted the lane is silent
+    /// until it hears something.
+    LaneUp { lane: LaneId, peer: PeerId, instance: u64, end: LaneEnd },
     /// Nothing more will be sent or received on the lane; its operations end by `LaneDown`.
     LaneClosing { lane: LaneId },
     /// The lane is gone and none of its operations is under way.

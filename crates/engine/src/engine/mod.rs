@@ -87,6 +87,8 @@ struct Lane {
     peer: PeerId,
     instance: u64,
     closing: bool,
+    /// Nothing may be sent before something is received.
+    silent: bool,
     outbox: Vec<u8>,
     sending: Sending,
     /// Tasks that are read and wait for their turn on the wire.
@@ -275,7 +277,7 @@ impl Engine {
             }
             Input::Cancel { job } => self.cancel(job),
             Input::DialFailed { peer, text } => self.dial_failed(peer, text),
-            Input::LaneUp { lane, peer, instance } => self.lane_up(lane, peer, instance),
+            Input::LaneUp { lane, peer, instance, end } => self.lane_up(lane, peer, instance, end),
             Input::LaneClosing { lane } => self.lane_closing(lane),
             Input::LaneDown { lane } => self.lane_down(lane),
             Input::Sent { lane, bytes } => self.sent(lane, bytes),
