@@ -16,7 +16,7 @@ mod slab;
 pub use digest::{SubtreeDigests, ZERO_CHUNK};
 pub use engine::{Config, Engine};
 pub use io::{
-    BufferId, Digest, FileId, FinalCheck, FoundObject, Hash, Input, JobKey, LaneId, OpenedObject, Output,
-    Owner, PackId, PeerId, Place, Source, TaskId, Tell, Time,
+    BufferId, Digest, FileId, FinalCheck, FoundObject, Hash, Input, JobKey, LaneEnd, LaneId, OpenedObject,
+    Output, Owner, PackId, PeerId, Place, Source, TaskId, Tell, Time,
 };
 pub use range::RangeSet;

@@ -16,6 +16,7 @@ impl Engine {
         if self.lane_mut(lane).is_none_or(|lane| lane.closing) {
             return;
         }
+        self.heard(lane);
         let result = match header.kind {
             FrameKind::Ack => Ack::decode(payload).map(|ack| self.acknowledged(lane, &ack)),
             FrameKind::Ping => {

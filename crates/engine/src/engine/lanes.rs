@@ -9,14 +9,15 @@ use dwcp_abi::wire::{
 };
 
 use super::{CREDIT_INITIAL, Engine, Incoming, LANE_TASKS_MAX, Lane, OUTBOX_BYTES_MAX, Peer, Sending, Task};
-use crate::io::{JobKey, LaneId, Output, Owner, PeerId, TaskId, Tell};
+use crate::io::{JobKey, LaneEnd, LaneId, Output, Owner, PeerId, TaskId, Tell};
 
 impl Lane {
-    fn new(peer: PeerId, instance: u64) -> Self {
+    fn new(peer: PeerId, instance: u64, end: LaneEnd) -> Self {
         Self {
             peer,
             instance,
             closing: false,
+            silent: end == LaneEnd::Accepted,
             outbox: Vec::new(),
             sending: Sending::Nothing,
             ready: VecDeque::new(),
@@ -35,32 +36,44 @@ impl Lane {
 
     pub(super) fn can_take(&self) -> bool {
         !self.closing
+            && !self.silent
             && self.assigned < LANE_TASKS_MAX
             && self.next_sequence + u64::from(self.assigned) < self.credit
     }
 }
 
 impl Engine {
-    pub(super) fn lane_up(&mut self, lane: LaneId, peer: PeerId, instance: u64) {
+    pub(super) fn lane_up(&mut self, lane: LaneId, peer: PeerId, instance: u64, end: LaneEnd) {
         self.close_former_lanes(peer, instance);
         let index = lane.0 as usize;
         if self.lanes.len() <= index {
             self.lanes.resize_with(index + 1, || None);
         }
-        self.lanes[index] = Some(Lane::new(peer, instance));
+        self.lanes[index] = Some(Lane::new(peer, instance, end));
         let state = self.peers.entry(peer).or_default();
         state.trouble.clear();
         let first = state.lanes_everywhere() == 0;
         state.lanes.push(lane);
         let lanes = state.lanes.len() as u16;
         self.tell_others(&Tell::Lanes { peer, lanes, lost: false });
-        // The acceptor of a lane stays silent until it hears something.
+        // The other end stays silent until it hears something.
         self.append_frame(lane, FrameKind::Ping, 0, 0, &0u64.to_le_bytes());
         if first {
             self.resync(peer);
         }
         self.offer(lane);
         self.pump(peer);
+    }
+
+    /// Something was received on a lane.
+    pub(super) fn heard(&mut self, id: LaneId) {
+        let Some(lane) = self.lane_mut(id) else { return };
+        if core::mem::replace(&mut lane.silent, false) {
+            let peer = lane.peer;
+            self.send_next(id);
+            self.offer(id);
+            self.pump(peer);
+        }
     }
 
     /// The peer was started anew: what its former process left on the wire is void.
@@ -142,7 +155,7 @@ impl Engine {
     /// Starts the next send of a lane that sends nothing: small frames first, then tasks.
     pub(super) fn send_next(&mut self, id: LaneId) {
         let Some(lane) = self.lane_mut(id) else { return };
-        if lane.closing || lane.sending != Sending::Nothing {
+        if lane.closing || lane.silent || lane.sending != Sending::Nothing {
             return;
         }
         if !lane.outbox.is_empty() {
@@ -243,6 +256,8 @@ impl Engine {
             return self.close_lane(id, Code::Protocol, "sent more tasks than its credit");
         }
         lane.expected_sequence += 1;
+        self.heard(id);
+        let Some(lane) = self.lane_mut(id) else { return };
         lane.incoming = Incoming::Starving;
         self.starving.push_back(id);
         self.feed_starving();
