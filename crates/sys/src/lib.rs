@@ -3,8 +3,12 @@
 //! The only crate beside the kernel programs and `abi::bpf` that may contain `unsafe`. It decides nothing.
 
 pub mod buffers;
+pub mod confine;
 pub mod doorbell;
 pub mod fds;
 pub mod link;
 pub mod proactor;
+pub mod process;
 pub mod shm;
+pub mod socket;
+pub mod topology;
