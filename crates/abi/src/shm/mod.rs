@@ -23,9 +23,8 @@ mod stats;
 pub use atomic::{AtomicU64, Memory, Ordering};
 pub use counters::CounterKind;
 pub use node::{
-    FEATURES_BYTES_MAX, FEATURES_PAGE_BYTES, FLOW_CORES_MAX, Feature, Features, FeaturesWriter, Flow,
-    FlowClass, FlowDirection, NODE_COUNTERS_MAX, NODE_PAGE_BYTES, NodeCounter, NodeFigures, NodeStatsWriter,
-    ProgramFlag,
+    FEATURES_BYTES_MAX, FEATURES_PAGE_BYTES, FLOW_CORES_MAX, Feature, Features, FeaturesWriter,
+    NODE_COUNTERS_MAX, NODE_PAGE_BYTES, NodeCounter, NodeFigures, NodeStatsWriter, ProgramFlag,
 };
 pub use page::{PAGE_HEADER_BYTES, PageError, PageReader, PageWriter};
 pub use region::{

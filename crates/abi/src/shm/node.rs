@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! statistics, word  0 … 31    counters, by NodeCounter
-//!                  32 … 1311  per core 0 … 63, per FlowClass, per FlowDirection: packets, bytes
+//!                  32 … 1311  per core 0 … 63, per slot of bpf::counter_index: packets, bytes
 //!
 //! features, word    0         length of the text in bytes
 //!                   1 … 1024  UTF-8 text, little-endian; one line each: name TAB state TAB reason
@@ -11,6 +11,7 @@
 use super::atomic::Memory;
 use super::counters::counters;
 use super::page::{PAGE_HEADER_BYTES, PageError, PageReader, PageWriter};
+use crate::bpf::{COUNTERS_LENGTH, Class, Counter, Direction, counter_index};
 use crate::codec::codes;
 
 counters! {
@@ -38,32 +39,12 @@ counters! {
         Workers = 9, "workers", Level;
         /// When the page was last published, in nanoseconds of the monotonic clock.
         HeartbeatNs = 10, "heartbeat_ns", Level;
+        /// Packets whose headers the kernel programs found damaged or cut short.
+        OddPackets = 11, "odd_packets", Total;
     }
 }
 
 codes! {
-    /// What a packet belongs to; the kernel programs sort by it.
-    pub enum FlowClass: u8 {
-        /// Payload of lanes.
-        Bulk = 0,
-        /// Tunnelled traffic.
-        Tunnel = 1,
-        /// Control traffic between nodes.
-        Control = 2,
-        /// Consensus traffic.
-        Consensus = 3,
-        /// Everything else.
-        Other = 4,
-    }
-
-    /// Which way a packet goes, seen from this node.
-    pub enum FlowDirection: u8 {
-        /// Into the node.
-        Ingress = 0,
-        /// Out of the node.
-        Egress = 1,
-    }
-
     /// A kernel program; the value is its bit in [`NodeCounter::Programs`].
     pub enum ProgramFlag: u8 {
         /// Classifier of incoming packets.
@@ -72,31 +53,6 @@ codes! {
         ClassifyEgress = 1,
         /// Pacing and congestion control per flow.
         SocketOperations = 2,
-    }
-}
-
-impl FlowClass {
-    /// Name, as a metric's label value.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Bulk => "bulk",
-            Self::Tunnel => "tunnel",
-            Self::Control => "control",
-            Self::Consensus => "consensus",
-            Self::Other => "other",
-        }
-    }
-}
-
-impl FlowDirection {
-    /// Name, as a metric's label value.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ingress => "ingress",
-            Self::Egress => "egress",
-        }
     }
 }
 
@@ -111,20 +67,11 @@ impl ProgramFlag {
         }
     }
 
-    /// Its bit.
+    /// Its bit in [`NodeCounter::Programs`].
     #[must_use]
     pub const fn bit(self) -> u64 {
         1 << self as u8
     }
-}
-
-/// Packets and bytes of one class in one direction on one core.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Flow {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes, link headers included.
-    pub bytes: u64,
 }
 
 /// The node's figures: what the dataplane counts in, and what a reader gets as one consistent copy. 10 KiB.
@@ -168,17 +115,17 @@ impl NodeFigures {
     }
 
     /// Sets what the kernel programs counted; cores from [`FLOW_CORES_MAX`] on are left out.
-    pub fn set_flow(&mut self, core: usize, class: FlowClass, direction: FlowDirection, flow: Flow) {
-        let Some(at) = flow_at(core, class, direction) else { return };
+    pub fn set_flow(&mut self, core: usize, direction: Direction, class: Class, flow: Counter) {
+        let Some(at) = flow_at(core, direction, class) else { return };
         self.values[at] = flow.packets;
         self.values[at + 1] = flow.bytes;
     }
 
     /// What the kernel programs counted on a core; zero from [`FLOW_CORES_MAX`] on.
     #[must_use]
-    pub fn flow(&self, core: usize, class: FlowClass, direction: FlowDirection) -> Flow {
-        flow_at(core, class, direction)
-            .map_or_else(Flow::default, |at| Flow { packets: self.values[at], bytes: self.values[at + 1] })
+    pub fn flow(&self, core: usize, direction: Direction, class: Class) -> Counter {
+        let Some(at) = flow_at(core, direction, class) else { return Counter::default() };
+        Counter { packets: self.values[at], bytes: self.values[at + 1] }
     }
 
     /// Whether a kernel program is loaded.
@@ -188,9 +135,9 @@ impl NodeFigures {
     }
 }
 
-fn flow_at(core: usize, class: FlowClass, direction: FlowDirection) -> Option<usize> {
-    let slot = (core * CLASSES + class as usize) * DIRECTIONS + direction as usize;
-    (core < FLOW_CORES_MAX).then_some(NODE_COUNTERS_MAX + slot * FLOW_WORDS)
+fn flow_at(core: usize, direction: Direction, class: Class) -> Option<usize> {
+    let slot = counter_index(direction, class) as usize;
+    (core < FLOW_CORES_MAX).then_some(NODE_COUNTERS_MAX + (core * FLOW_SLOTS + slot) * FLOW_WORDS)
 }
 
 /// The dataplane's end of the node's page.
@@ -307,11 +254,10 @@ pub const FEATURES_BYTES_MAX: usize = FEATURES_WORDS * 8;
 /// Room for counters; raising it moves the flows and is a new version.
 pub const NODE_COUNTERS_MAX: usize = 32;
 
-const CLASSES: usize = FlowClass::ALL.len();
-const DIRECTIONS: usize = FlowDirection::ALL.len();
+const FLOW_SLOTS: usize = COUNTERS_LENGTH as usize;
 const FLOW_WORDS: usize = 2;
 const FEATURES_WORDS: usize = 1024;
-const VALUES: usize = NODE_COUNTERS_MAX + FLOW_CORES_MAX * CLASSES * DIRECTIONS * FLOW_WORDS;
+const VALUES: usize = NODE_COUNTERS_MAX + FLOW_CORES_MAX * FLOW_SLOTS * FLOW_WORDS;
 
 /// Size of the node's page in bytes.
 pub const NODE_PAGE_BYTES: usize = PAGE_HEADER_BYTES + VALUES * 8;
@@ -341,30 +287,25 @@ mod tests {
         let mut next = 1;
         let mut each = Vec::new();
         for core in 0..FLOW_CORES_MAX {
-            for class in FlowClass::ALL {
-                for direction in FlowDirection::ALL {
-                    let flow = Flow { packets: next, bytes: next + 1 };
+            for direction in Direction::ALL {
+                for class in Class::ALL {
+                    let flow = Counter { packets: next, bytes: next + 1 };
                     next += 2;
-                    figures.set_flow(core, *class, *direction, flow);
-                    each.push((core, *class, *direction, flow));
+                    figures.set_flow(core, direction, class, flow);
+                    each.push((core, direction, class, flow));
                 }
             }
         }
-        figures.set_flow(
-            FLOW_CORES_MAX,
-            FlowClass::Bulk,
-            FlowDirection::Ingress,
-            Flow { packets: 1, bytes: 1 },
-        );
+        figures.set_flow(FLOW_CORES_MAX, Direction::Ingress, Class::Bulk, Counter { packets: 1, bytes: 1 });
         figures.set(NodeCounter::Programs, ProgramFlag::ClassifyEgress.bit());
         NodeStatsWriter::attach(&words[..]).publish(&figures);
 
         let read = NodeFigures::read(&words[..]).unwrap();
         assert_eq!(read, figures);
-        for (core, class, direction, flow) in each {
-            assert_eq!(read.flow(core, class, direction), flow);
+        for (core, direction, class, flow) in each {
+            assert_eq!(read.flow(core, direction, class), flow);
         }
-        assert_eq!(read.flow(FLOW_CORES_MAX, FlowClass::Bulk, FlowDirection::Ingress), Flow::default());
+        assert_eq!(read.flow(FLOW_CORES_MAX, Direction::Ingress, Class::Bulk), Counter::default());
         assert!(read.has_program(ProgramFlag::ClassifyEgress));
         assert!(!read.has_program(ProgramFlag::ClassifyIngress));
     }
