@@ -12,11 +12,16 @@
 //! [`Ack`]. All other frames are small, and are not acknowledged as such.
 mod ack;
 mod chunk;
+mod entry;
 mod frame;
 mod job;
 
 pub use ack::{Ack, RANGES_MAX, SequenceRange};
 pub use chunk::{CHUNK_HEAD_BYTES, ChunkHead, Codec, PACK_HEAD_BYTES, PackHead};
+pub use entry::{
+    COMPONENT_BYTES_MAX, COMPONENTS_MAX, ENTRY_HEADER_BYTES, Entry, EntryHeader, EntryKind, FILE_BYTES_MAX,
+    FLAG_SOLE, NAME_BYTES_MAX, Pack, PackWriter, TEXT_BYTES_MAX, check_name,
+};
 pub use frame::{
     CONTROL_PAYLOAD_MAX, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum, frame,
 };

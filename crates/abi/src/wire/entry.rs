@@ -1,0 +1,429 @@
+//! Entries of a tree, packed one after the other into the payload of a pack frame.
+//!
+//! ```text
+//!  0      1       2              4      8      12     16         20         28     36       44         76
+//!  ┌──────┬───────┬──────────────┬──────┬──────┬──────┬──────────┬──────────┬──────┬────────┬──────────┐
+//!  │ kind │ flags │ name length  │ mode │ uid  │ gid  │ mtime ns │ mtime s  │ size │ object │ digest   │
+//!  └──────┴───────┴──────────────┴──────┴──────┴──────┴──────────┴──────────┴──────┴────────┴──────────┘
+//!  then the name, then `size` bytes of content where the kind has content. Integers are little-endian.
+//! ```
+//! The dataplane's scanner writes packs with [`PackWriter`], its receiver reads them with [`Pack`]. Names are
+//! checked here ([`check_name`]), so that nothing else ever sees one that could leave its root. Digests are
+//! carried, not computed.
+use crate::codec::{CodecError, Encoded, Reader, Writer, codes, records};
+
+codes! {
+    /// What an entry is. 6 is reserved for hard links.
+    pub enum EntryKind: u8 {
+        /// A directory, to be made with at least `u+rwx`. The empty name stands for the destination itself.
+        Directory = 1,
+        /// A regular file, whole in the pack.
+        InlineFile = 2,
+        /// A regular file whose bytes follow in chunks.
+        Object = 3,
+        /// A symbolic link; its target is the content, and means nothing to the receiver.
+        Symlink = 4,
+        /// All inside a directory has been sent: its final mode and times.
+        DirectoryFinal = 5,
+        /// Could not be read by the sender; the content says why.
+        Failed = 7,
+    }
+}
+
+impl EntryKind {
+    /// Whether `size` bytes of content stand behind the name.
+    #[must_use]
+    pub const fn has_content(self) -> bool {
+        match self {
+            Self::InlineFile | Self::Symlink | Self::Failed => true,
+            Self::Directory | Self::Object | Self::DirectoryFinal => false,
+        }
+    }
+}
+
+records! {
+    /// What stands in front of every entry.
+    pub struct EntryHeader {
+        /// What it is.
+        pub kind: EntryKind,
+        /// [`FLAG_SOLE`] or 0.
+        pub flags: u8,
+        /// Bytes of the name, at most [`NAME_BYTES_MAX`].
+        pub name_length: u16,
+        /// Permission, set-id and sticky bits, as `st_mode & 0o7777`.
+        pub mode: u32,
+        /// Owner at the sender.
+        pub uid: u32,
+        /// Group at the sender.
+        pub gid: u32,
+        /// Nanoseconds of the time of the last change, below 10⁹.
+        pub mtime_ns: u32,
+        /// Seconds of it since 1970, negative before.
+        pub mtime_s: i64,
+        /// Bytes of the file, link target or text; 0 for directories.
+        pub size: u64,
+        /// Number of an object within its job, from 1; 0 for all other kinds.
+        pub object: u64,
+        /// BLAKE3 of the content of an inline file; zeros for all other kinds.
+        pub digest: [u8; 32],
+    }
+}
+
+/// The job consists of this one entry, which is not a directory: the destination may be its very name.
+pub const FLAG_SOLE: u8 = 1;
+
+/// Bytes of an [`EntryHeader`].
+pub const ENTRY_HEADER_BYTES: usize = 76;
+
+/// Longest relative path: `PATH_MAX` (limits.h) without its NUL.
+pub const NAME_BYTES_MAX: usize = 4095;
+
+/// Longest component of a path: `NAME_MAX` (limits.h).
+pub const COMPONENT_BYTES_MAX: usize = 255;
+
+/// Most components of a path.
+pub const COMPONENTS_MAX: usize = 512;
+
+/// Longest target of a symbolic link, and longest text of a failed entry.
+pub const TEXT_BYTES_MAX: usize = 4095;
+
+/// Largest file: offsets are signed (`off_t`).
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// One entry, borrowed from its pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The fixed fields.
+    pub header: EntryHeader,
+    /// Relative path below the destination; checked.
+    pub name: &'a [u8],
+    /// Content of an inline file, target of a link, text of a failure.
+    pub content: &'a [u8],
+}
+
+impl<'a> Encoded<'a> for Entry<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, CodecError> {
+        let header = EntryHeader::read(reader)?;
+        let name = reader.bytes(usize::from(header.name_length))?;
+        check(&header, name)?;
+        let length = if header.kind.has_content() { header.size } else { 0 };
+        let length = usize::try_from(length).map_err(|_| CodecError::Truncated)?;
+        let content = reader.bytes(length)?;
+        if header.kind == EntryKind::Symlink && content.contains(&0) {
+            return Err(CodecError::Unknown { field: "byte of a link target", value: 0 });
+        }
+        Ok(Self { header, name, content })
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), CodecError> {
+        check(&self.header, self.name)?;
+        let wanted = if self.header.kind.has_content() { self.header.size } else { 0 };
+        if self.content.len() as u64 != wanted || usize::from(self.header.name_length) != self.name.len() {
+            return Err(CodecError::Unknown { field: "length of an entry", value: wanted });
+        }
+        self.header.write(writer)?;
+        writer.bytes(self.name)?;
+        writer.bytes(self.content)
+    }
+}
+
+/// Reads the entries of a pack in order; ends after the first error.
+#[derive(Debug, Clone)]
+pub struct Pack<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Pack<'a> {
+    /// Starts at the first entry of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { reader: Reader::new(bytes) }
+    }
+}
+
+impl<'a> Iterator for Pack<'a> {
+    type Item = Result<Entry<'a>, CodecError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.remaining() == 0 {
+            return None;
+        }
+        let entry = Entry::read(&mut self.reader);
+        if entry.is_err() {
+            self.reader = Reader::new(&[]);
+        }
+        Some(entry)
+    }
+}
+
+/// Writes entries one after the other.
+#[derive(Debug)]
+pub struct PackWriter<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+    entries: u32,
+}
+
+impl<'a> PackWriter<'a> {
+    /// Starts at the front of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, at: 0, entries: 0 }
+    }
+
+    /// Appends an entry; `header.name_length` and, for kinds with content, `header.size` are set from the slices.
+    ///
+    /// # Errors
+    /// [`CodecError::NoRoom`] where it does not fit, any other for an entry that [`Pack`] would refuse. The pack
+    /// stays as it was.
+    pub fn append(&mut self, header: EntryHeader, name: &[u8], content: &[u8]) -> Result<(), CodecError> {
+        let header = with_lengths(header, name, content.len())?;
+        let rest = self.bytes.get_mut(self.at..).ok_or(CodecError::NoRoom)?;
+        self.at += Entry { header, name, content }.encode(rest)?;
+        self.entries += 1;
+        Ok(())
+    }
+
+    /// Where the content of an entry with a name of `name_length` bytes would lie: content that is put there
+    /// needs no copy. `None` where not even the name fits.
+    #[must_use]
+    pub fn content_room(&mut self, name_length: usize) -> Option<&mut [u8]> {
+        self.bytes.get_mut(self.at + ENTRY_HEADER_BYTES + name_length..)
+    }
+
+    /// Appends an entry whose content lies in [`PackWriter::content_room`] already.
+    ///
+    /// # Errors
+    /// As [`PackWriter::append`].
+    pub fn append_placed(
+        &mut self,
+        header: EntryHeader,
+        name: &[u8],
+        length: usize,
+    ) -> Result<(), CodecError> {
+        let header = with_lengths(header, name, length)?;
+        check(&header, name)?;
+        let end = self.at + ENTRY_HEADER_BYTES + name.len() + length;
+        let place = self.bytes.get_mut(self.at..end).ok_or(CodecError::NoRoom)?;
+        let mut writer = Writer::new(place);
+        header.write(&mut writer)?;
+        writer.bytes(name)?;
+        self.at = end;
+        self.entries += 1;
+        Ok(())
+    }
+
+    /// Bytes written.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        self.at
+    }
+
+    /// Entries written.
+    #[must_use]
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+}
+
+/// Demands a path that stays below its root: components of 1 to [`COMPONENT_BYTES_MAX`] bytes other than `.` and
+/// `..`, joined by single slashes, no NUL. The empty name is refused too.
+///
+/// # Errors
+/// [`CodecError::TooLarge`] or [`CodecError::Unknown`].
+pub fn check_name(name: &[u8]) -> Result<(), CodecError> {
+    let too_large = |field, value: usize, max: usize| CodecError::TooLarge {
+        field,
+        value: value as u64,
+        max: max as u64,
+    };
+    if name.len() > NAME_BYTES_MAX {
+        return Err(too_large("name", name.len(), NAME_BYTES_MAX));
+    }
+    let mut components = 0;
+    for component in name.split(|byte| *byte == b'/') {
+        components += 1;
+        if component.is_empty() || component == b"." || component == b".." || component.contains(&0) {
+            return Err(CodecError::Unknown { field: "component of a name", value: components as u64 });
+        }
+        if component.len() > COMPONENT_BYTES_MAX {
+            return Err(too_large("component of a name", component.len(), COMPONENT_BYTES_MAX));
+        }
+    }
+    if components > COMPONENTS_MAX {
+        return Err(too_large("components of a name", components, COMPONENTS_MAX));
+    }
+    Ok(())
+}
+
+fn with_lengths(header: EntryHeader, name: &[u8], content: usize) -> Result<EntryHeader, CodecError> {
+    let name_length = u16::try_from(name.len()).map_err(|_| CodecError::TooLarge {
+        field: "name",
+        value: name.len() as u64,
+        max: NAME_BYTES_MAX as u64,
+    })?;
+    let size = if header.kind.has_content() { content as u64 } else { header.size };
+    Ok(EntryHeader { name_length, size, ..header })
+}
+
+/// Everything about an entry that does not need its content.
+fn check(header: &EntryHeader, name: &[u8]) -> Result<(), CodecError> {
+    let sole = header.flags & FLAG_SOLE != 0;
+    if header.flags & !FLAG_SOLE != 0 || (sole && name.contains(&b'/')) {
+        return Err(CodecError::Unknown { field: "flags of an entry", value: u64::from(header.flags) });
+    }
+    if !(header.kind == EntryKind::Directory && name.is_empty()) {
+        check_name(name)?;
+    }
+    if header.mtime_ns >= 1_000_000_000 {
+        let value = u64::from(header.mtime_ns);
+        return Err(CodecError::TooLarge { field: "nanoseconds of a time", value, max: 999_999_999 });
+    }
+    let size_max = match header.kind {
+        EntryKind::Directory | EntryKind::DirectoryFinal => 0,
+        EntryKind::InlineFile | EntryKind::Object => FILE_BYTES_MAX,
+        EntryKind::Symlink | EntryKind::Failed => TEXT_BYTES_MAX as u64,
+    };
+    if header.size > size_max {
+        return Err(CodecError::TooLarge { field: "size of an entry", value: header.size, max: size_max });
+    }
+    if (header.kind == EntryKind::Object) != (header.object != 0) {
+        return Err(CodecError::Unknown { field: "object of an entry", value: header.object });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(kind: EntryKind) -> EntryHeader {
+        EntryHeader {
+            kind,
+            flags: 0,
+            name_length: 0,
+            mode: 0o644,
+            uid: 1,
+            gid: 2,
+            mtime_ns: 999_999_999,
+            mtime_s: -5,
+            size: 0,
+            object: u64::from(kind == EntryKind::Object),
+            digest: [7; 32],
+        }
+    }
+
+    #[test]
+    fn entries_come_back_as_they_were_written() {
+        let mut bytes = [0; 1024];
+        let mut writer = PackWriter::new(&mut bytes);
+        writer.append(header(EntryKind::Directory), b"", b"").unwrap();
+        writer.append(header(EntryKind::Directory), b"a", b"").unwrap();
+        writer.content_room(3).unwrap()[..5].copy_from_slice(b"hello");
+        writer.append_placed(header(EntryKind::InlineFile), b"a/\xff", 5).unwrap();
+        let object = EntryHeader { size: 1 << 40, ..header(EntryKind::Object) };
+        writer.append(object, b"a/large", b"").unwrap();
+        writer.append(header(EntryKind::Symlink), b"a/link", b"../../etc").unwrap();
+        assert_eq!(writer.entries(), 5);
+        let length = writer.written();
+
+        let entries: Vec<_> = Pack::new(&bytes[..length]).collect::<Result<_, _>>().unwrap();
+        assert_eq!(entries.len(), 5);
+        assert_eq!((entries[2].name, entries[2].content), (&b"a/\xff"[..], &b"hello"[..]));
+        assert_eq!(
+            entries[2].header,
+            EntryHeader { name_length: 3, size: 5, ..header(EntryKind::InlineFile) }
+        );
+        assert_eq!((entries[3].header.size, entries[3].content), (1 << 40, &b""[..]));
+        assert_eq!(entries[4].content, b"../../etc");
+    }
+
+    #[test]
+    fn the_header_has_the_length_that_the_drawing_says() {
+        let mut bytes = [0; 256];
+        assert_eq!(header(EntryKind::Object).encode(&mut bytes).unwrap(), ENTRY_HEADER_BYTES);
+        assert_eq!(bytes[0], 3);
+        assert_eq!(bytes[20..28], (-5i64).to_le_bytes());
+        assert_eq!(bytes[36..44], 1u64.to_le_bytes());
+        assert_eq!(bytes[44..76], [7; 32]);
+    }
+
+    #[test]
+    fn names_that_leave_their_root_are_refused() {
+        let long = [b'x'; 256];
+        let deep = b"x/".repeat(COMPONENTS_MAX + 1);
+        let bad: [&[u8]; 13] = [
+            b"",
+            b"/",
+            b"/a",
+            b"a/",
+            b"a//b",
+            b".",
+            b"..",
+            b"a/..",
+            b"../a",
+            b"a/./b",
+            b"a\0",
+            &long,
+            &deep[..deep.len() - 1],
+        ];
+        for name in bad {
+            assert!(check_name(name).is_err(), "{name:?}");
+            let mut bytes = [0; 2048];
+            let writer = &mut PackWriter::new(&mut bytes);
+            assert!(writer.append(header(EntryKind::InlineFile), name, b"x").is_err());
+            assert_eq!(writer.written(), 0);
+        }
+        for name in [&b"a"[..], b"...", b".a", b"a/b", b"a/..b", b"\xff\xfe", &[b'x'; 255]] {
+            assert!(check_name(name).is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_decoder_meets_hostile_fields_with_an_error() {
+        let whole = |header: EntryHeader, name: &[u8], content: &[u8]| {
+            let mut bytes = [0; 512];
+            let header = with_lengths(header, name, content.len()).unwrap();
+            let mut writer = Writer::new(&mut bytes);
+            header.write(&mut writer).unwrap();
+            writer.bytes(name).unwrap();
+            writer.bytes(content).unwrap();
+            let length = writer.written();
+            Pack::new(&bytes[..length]).next().unwrap().map(|entry| entry.header.kind)
+        };
+        assert!(whole(header(EntryKind::Object), b"a", b"").is_ok());
+        assert!(whole(EntryHeader { size: u64::MAX, ..header(EntryKind::Object) }, b"a", b"").is_err());
+        assert!(whole(EntryHeader { object: 0, ..header(EntryKind::Object) }, b"a", b"").is_err());
+        assert!(whole(EntryHeader { object: 1, ..header(EntryKind::InlineFile) }, b"a", b"").is_err());
+        assert!(whole(EntryHeader { flags: 2, ..header(EntryKind::InlineFile) }, b"a", b"").is_err());
+        assert!(whole(EntryHeader { flags: 1, ..header(EntryKind::InlineFile) }, b"a/b", b"").is_err());
+        assert!(whole(EntryHeader { mtime_ns: 1 << 30, ..header(EntryKind::Symlink) }, b"a", b"b").is_err());
+        assert!(whole(header(EntryKind::Symlink), b"a", b"b\0c").is_err());
+        assert!(whole(header(EntryKind::DirectoryFinal), b"", b"").is_err());
+    }
+
+    #[test]
+    fn mutated_packs_never_panic_and_never_yield_a_bad_name() {
+        let mut bytes = [0; 1024];
+        let mut writer = PackWriter::new(&mut bytes);
+        for name in [&b"a"[..], b"a/b", b"a/b/c"] {
+            writer.append(header(EntryKind::InlineFile), name, b"content").unwrap();
+            writer.append(header(EntryKind::Symlink), name, b"target").unwrap();
+        }
+        let length = writer.written();
+        let mut state = 1u64;
+        for _ in 0..20_000 {
+            let mut mutated = bytes;
+            for _ in 0..4 {
+                // The multiplier is Knuth's for 64-bit linear congruential generators (MMIX).
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                mutated[(state >> 33) as usize % length] = (state >> 56) as u8;
+            }
+            let end = (state >> 20) as usize % (length + 1);
+            let entries = Pack::new(&mutated[..end]).take(1000);
+            for entry in entries.flatten() {
+                assert!(entry.header.kind == EntryKind::Directory || check_name(entry.name).is_ok());
+            }
+        }
+    }
+}
