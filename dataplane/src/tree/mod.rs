@@ -1,1 +1,30 @@
-//! tree: to be written.
+//! Directory trees: [`Scanner`] reads one into packs of entries, [`Receiver`] makes one from packs.
+//!
+//! Helper threads call both; every call may block on the file system, none on the network. Content of objects
+//! (files too large for a pack) is read and written elsewhere, through the descriptors handed out here. Every
+//! path is opened one component at a time relative to a directory that is open already, and links are never
+//! followed: no name from a peer can leave its root, whatever a pack or another process plants there.
+mod beneath;
+mod directories;
+mod extents;
+mod failure;
+mod finals;
+mod found;
+mod metadata;
+mod name;
+mod objects;
+mod place;
+mod receiver;
+mod scanner;
+mod source;
+mod staged;
+mod volumes;
+
+pub use extents::{Extent, Extents, holes};
+pub use failure::{Failure, TreeError};
+pub use found::{Fingerprint, FoundObject, verify_unchanged};
+pub use objects::{OpenedObject, Opening};
+pub use place::Root;
+pub use receiver::{Options, Receiver, Totals, Unpacked};
+pub use scanner::{Filled, Limits, PACK_BYTES_MIN, Scanner};
+pub use source::{Base, Source};

@@ -1,0 +1,414 @@
+//! The receiver's end: packs become a tree. Nothing is visible under its final name before it is complete,
+//! verified and durable; nothing outside of the root is ever opened.
+use super::directories::{Directories, Directory, Making};
+use super::failure::{Failure, Problem, TreeError};
+use super::finals::Finals;
+use super::metadata::{self, Policy, mode, mtime};
+use super::name::{NameSpace, Shown, TemporaryNames, has_temporary, split};
+use super::objects::{Access, Objects, OpenedObject, Opening, create_exclusive};
+use super::place::{Place, Root, Sole};
+use super::staged::{Staged, remove};
+use dwcp_abi::wire::{Code, Entry, EntryKind, FLAG_SOLE, Pack};
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{SFlag, UtimensatFlags, fstat, fstatat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{symlinkat, write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// What a receiver takes over, and its bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// A regular file that has the size and time of an entry already stays as it is.
+    pub skip_unchanged: bool,
+    /// Set-user-ID and set-group-ID bits are taken over.
+    pub special_bits: bool,
+    /// Owner and group are taken over where that is permitted.
+    pub owners: bool,
+    /// Objects open at once; more are refused.
+    pub objects_max: usize,
+    /// Directories kept open.
+    pub directories_max: usize,
+    /// Bytes kept for directories' final metadata.
+    pub finals_bytes_max: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            skip_unchanged: false,
+            special_bits: false,
+            owners: false,
+            objects_max: 256,
+            directories_max: 32,
+            finals_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// What came of one pack.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    /// Entries that are in place, or announced objects.
+    pub entries: u64,
+    /// Bytes of content that the pack held and that are in place.
+    pub bytes: u64,
+    /// Entries that were left alone because they were there already.
+    pub skipped: u64,
+    /// Objects that were announced, also when they were before.
+    pub opened: Vec<OpenedObject>,
+    /// Entries that did not make it, here or at the sender already.
+    pub failures: Vec<Failure>,
+}
+
+/// What a finished job did. Packs that came twice count twice.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Entries in place.
+    pub entries: u64,
+    /// Objects committed.
+    pub objects: u64,
+    /// Bytes in place, objects included.
+    pub bytes: u64,
+    /// Entries left alone.
+    pub skipped: u64,
+    /// Entries that failed in any call.
+    pub failed: u64,
+    /// What failed in [`Receiver::finish`] itself, at most 100 of it.
+    pub failures: Vec<Failure>,
+}
+
+/// Makes a tree from packs. Dropped before [`Receiver::finish`], it removes what is not complete.
+#[derive(Debug)]
+pub struct Receiver {
+    place: Place,
+    names: TemporaryNames,
+    options: Options,
+    policy: Policy,
+    directories: Directories,
+    staged: Staged,
+    objects: Objects,
+    finals: Finals,
+    totals: Totals,
+}
+
+/// What came of one entry.
+enum Done {
+    Stored(u64),
+    Skipped,
+    Opened(OpenedObject),
+    Told(Failure),
+}
+
+impl Receiver {
+    /// Receives at `root`. `tag` tells the temporary files of this job from those of others, and is the same when
+    /// the job is tried again.
+    ///
+    /// # Errors
+    /// [`TreeError::Destination`].
+    pub fn open(root: Root, tag: [u8; 8], options: Options) -> Result<Self, TreeError> {
+        let mut directories = Directories::new(options.directories_max);
+        let place = Place::find(root, &mut directories)?;
+        Ok(Self {
+            place,
+            names: TemporaryNames::new(tag),
+            options,
+            policy: Policy::new(options.special_bits, options.owners),
+            directories,
+            staged: Staged::default(),
+            objects: Objects::default(),
+            finals: Finals::new(options.finals_bytes_max),
+            totals: Totals::default(),
+        })
+    }
+
+    /// Puts all of a pack in place. The same pack may come again at any time.
+    ///
+    /// # Errors
+    /// [`TreeError::Malformed`] where the peer breaks the format, [`TreeError::Destination`] where no further
+    /// entry could be stored. Files of the pack that were not in place by then are gone.
+    pub fn unpack(&mut self, pack: &[u8]) -> Result<Unpacked, TreeError> {
+        let mut unpacked = Unpacked::default();
+        let result = self.unpack_into(pack, &mut unpacked);
+        self.totals.failed += unpacked.failures.len() as u64;
+        if result.is_err() {
+            self.staged.discard(&self.names);
+        }
+        result?;
+        self.totals.entries += unpacked.entries;
+        self.totals.bytes += unpacked.bytes;
+        self.totals.skipped += unpacked.skipped;
+        Ok(unpacked)
+    }
+
+    /// Puts an object in place after all of its bytes were written and verified.
+    ///
+    /// # Errors
+    /// [`TreeError::Entry`] or [`TreeError::Destination`]; the object is then gone, and may be announced again.
+    pub fn commit(&mut self, object: u64) -> Result<(), TreeError> {
+        let Some(open) = self.objects.take(object) else {
+            if self.objects.is_settled(object) {
+                return Ok(());
+            }
+            let text = format!("object {object} was never announced");
+            let failure = Failure { path: Vec::new(), object: Some(object), code: Code::Protocol, text };
+            return Err(TreeError::Entry(failure));
+        };
+        match open.commit(object, &self.names, self.policy, &mut self.directories.volumes) {
+            Ok(size) => {
+                self.objects.settle(object);
+                self.totals.objects += 1;
+                self.totals.bytes += size;
+                Ok(())
+            }
+            Err(problem) => {
+                self.totals.failed += 1;
+                open.discard(object, &self.names);
+                Err(error(problem, &open.path, Some(object)))
+            }
+        }
+    }
+
+    /// Removes what there is of an object.
+    pub fn discard(&mut self, object: u64) {
+        if let Some(open) = self.objects.take(object) {
+            open.discard(object, &self.names);
+        }
+    }
+
+    /// Gives directories their final metadata and makes everything durable. Objects that were not committed are
+    /// removed.
+    ///
+    /// # Errors
+    /// [`TreeError::Destination`] where the flush fails: nothing can be said about what is on disk.
+    pub fn finish(mut self) -> Result<Totals, TreeError> {
+        self.objects.discard_all(&self.names);
+        self.finals.sort_by_depth();
+        let mut failures = Vec::new();
+        while let Some((header, path)) = self.finals.last() {
+            if let Some(root) = self.place.opened()
+                && let Err(problem) = finish_directory(&mut self.directories, root, &header, path, self.policy)
+            {
+                self.totals.failed += 1;
+                if failures.len() < FAILURES_KEPT_MAX {
+                    failures.push(problem.of(path, None));
+                }
+            }
+            self.finals.pop();
+        }
+        if self.finals.dropped > 0 {
+            let text = format!("too many directories: {} keep a provisional mode", self.finals.dropped);
+            failures.push(Problem::new(Code::Busy, b"tree", &text).of(b"tree", None));
+            self.totals.failed += self.finals.dropped;
+        }
+        let flushed = self.directories.volumes.flush();
+        flushed.map_err(|errno| error(stop(Problem::system(errno, "flush to disk", b"destination")), b"", None))?;
+        let totals = std::mem::take(&mut self.totals);
+        Ok(Totals { failures, ..totals })
+    }
+
+    fn unpack_into(&mut self, pack: &[u8], unpacked: &mut Unpacked) -> Result<(), TreeError> {
+        for entry in Pack::new(pack) {
+            let entry = entry?;
+            match self.entry(&entry)? {
+                Ok(Done::Stored(bytes)) => {
+                    unpacked.entries += 1;
+                    unpacked.bytes += bytes;
+                }
+                Ok(Done::Skipped) => unpacked.skipped += 1,
+                Ok(Done::Opened(opened)) => {
+                    unpacked.entries += 1;
+                    unpacked.opened.push(opened);
+                }
+                Ok(Done::Told(failure)) => unpacked.failures.push(failure),
+                Err(problem) => {
+                    let object = (entry.header.object != 0).then_some(entry.header.object);
+                    if problem.stops_job {
+                        return Err(error(problem, entry.name, object));
+                    }
+                    unpacked.failures.push(problem.of(entry.name, object));
+                }
+            }
+            if self.staged.is_full() {
+                self.publish(&mut unpacked.failures)?;
+            }
+        }
+        self.publish(&mut unpacked.failures)
+    }
+
+    fn publish(&mut self, failures: &mut Vec<Failure>) -> Result<(), TreeError> {
+        let flushed = self.staged.publish(&mut self.directories.volumes, &self.names, failures);
+        flushed.map_err(|errno| error(stop(Problem::system(errno, "flush to disk", b"destination")), b"", None))
+    }
+
+    /// One entry: an outer error ends the job, an inner one only this entry.
+    fn entry(&mut self, entry: &Entry<'_>) -> Result<Result<Done, Problem>, TreeError> {
+        if entry.header.kind == EntryKind::Failed {
+            let text = format!("{} (at the sender)", Shown(entry.content));
+            let path = entry.name.to_vec();
+            return Ok(Ok(Done::Told(Failure { path, object: None, code: Code::Io, text })));
+        }
+        if has_temporary(entry.name) {
+            let text = "this name is reserved for files that are not complete yet";
+            return Ok(Err(Problem::new(Code::Forbidden, entry.name, text)));
+        }
+        let sole = if entry.header.flags & FLAG_SOLE == 0 { Sole::No } else { Sole::Yes };
+        let target = self.place.target(&mut self.directories, entry.name, sole)?;
+        let (parent, leaf) = split(target.path);
+        let mut store = Store {
+            names: &mut self.names,
+            options: &self.options,
+            policy: self.policy,
+            staged: &mut self.staged,
+            objects: &mut self.objects,
+            leaf,
+        };
+        let directories = &mut self.directories;
+        let mut parent = || directories.open(&target.root, parent, Making::Create(mode(0o700)));
+        Ok(match entry.header.kind {
+            EntryKind::Directory => {
+                let made = Making::Create(self.policy.directory_mode(&entry.header));
+                directories.open(&target.root, target.path, made).map(|_| Done::Stored(0))
+            }
+            EntryKind::DirectoryFinal => {
+                self.finals.push(&entry.header, target.path);
+                Ok(Done::Stored(0))
+            }
+            EntryKind::InlineFile => parent().and_then(|parent| store.inline(parent, entry)),
+            EntryKind::Symlink => parent().and_then(|parent| store.link(parent, entry)),
+            EntryKind::Object => parent().and_then(|parent| store.object(parent, entry)),
+            EntryKind::Failed => Ok(Done::Skipped),
+        })
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.staged.discard(&self.names);
+        self.objects.discard_all(&self.names);
+    }
+}
+
+/// The parts of a receiver that storing one file needs.
+struct Store<'a> {
+    names: &'a mut TemporaryNames,
+    options: &'a Options,
+    policy: Policy,
+    staged: &'a mut Staged,
+    objects: &'a mut Objects,
+    leaf: &'a [u8],
+}
+
+impl Store<'_> {
+    fn inline(&mut self, parent: Arc<Directory>, entry: &Entry<'_>) -> Result<Done, Problem> {
+        if *blake3::hash(entry.content).as_bytes() != entry.header.digest {
+            let text = "its bytes are not those that were read; send it again";
+            return Err(Problem::new(Code::Integrity, entry.name, text));
+        }
+        if self.is_there(&parent, entry) {
+            return Ok(Done::Skipped);
+        }
+        let number = self.names.take_number();
+        let mut space = NameSpace::new();
+        let temporary = self.names.inline(number, &mut space);
+        let failed = |errno| Problem::storage(errno, "write it", entry.name, parent.volume);
+        let creation_mode = self.policy.creation_mode(&entry.header);
+        let file = create_exclusive(&parent, temporary, creation_mode, Access::Write).map_err(failed)?;
+        let written = write_all(&file, entry.content)
+            .and_then(|()| self.policy.finish_created(&file, &entry.header))
+            .inspect_err(|_| remove(&parent, temporary));
+        written.map_err(failed)?;
+        self.staged.push(parent, number, (entry.name, self.leaf), Some(file));
+        Ok(Done::Stored(entry.header.size))
+    }
+
+    fn link(&mut self, parent: Arc<Directory>, entry: &Entry<'_>) -> Result<Done, Problem> {
+        let number = self.names.take_number();
+        let mut space = NameSpace::new();
+        let temporary = self.names.inline(number, &mut space);
+        let failed = |errno| Problem::storage(errno, "make the link", entry.name, parent.volume);
+        let make = || symlinkat(entry.content, &*parent, temporary);
+        match make() {
+            Err(Errno::EEXIST) => {
+                remove(&parent, temporary);
+                make()
+            }
+            Err(Errno::EACCES) => metadata::open_up(&*parent).and_then(|()| make()),
+            other => other,
+        }
+        .map_err(failed)?;
+        let (omit, time) = (TimeSpec::UTIME_OMIT, mtime(&entry.header));
+        let dated = utimensat(&*parent, temporary, &omit, &time, UtimensatFlags::NoFollowSymlink);
+        dated.inspect_err(|_| remove(&parent, temporary)).map_err(failed)?;
+        self.staged.push(parent, number, (entry.name, self.leaf), None);
+        Ok(Done::Stored(0))
+    }
+
+    fn object(&mut self, parent: Arc<Directory>, entry: &Entry<'_>) -> Result<Done, Problem> {
+        let (object, size) = (entry.header.object, entry.header.size);
+        let opened = |opening| Ok(Done::Opened(OpenedObject { object, size, opening }));
+        if let Some(opening) = self.objects.known(&entry.header, entry.name)? {
+            return opened(opening);
+        }
+        if self.is_there(&parent, entry) {
+            self.objects.settle(object);
+            return opened(Opening::Unchanged);
+        }
+        if self.objects.count() >= self.options.objects_max {
+            return Err(Problem::new(Code::Busy, entry.name, "too many objects are open at once"));
+        }
+        let volume = parent.volume;
+        let created = self.objects.create(self.names, parent, entry.header, (entry.name, self.leaf));
+        opened(created.map_err(|errno| Problem::storage(errno, "make room for it", entry.name, volume))?)
+    }
+
+    /// Whether the option to skip is on and a regular file of the entry's size and time is there.
+    fn is_there(&self, parent: &Directory, entry: &Entry<'_>) -> bool {
+        self.options.skip_unchanged
+            && fstatat(parent, self.leaf, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+                stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
+                    && metadata::is_unchanged(&stat, &entry.header)
+            })
+    }
+}
+
+fn finish_directory(
+    directories: &mut Directories,
+    root: &Arc<Directory>,
+    header: &dwcp_abi::wire::EntryHeader,
+    path: &[u8],
+    policy: Policy,
+) -> Result<(), Problem> {
+    let directory = directories.open(root, path, Making::Refuse)?;
+    let failed = |errno| Problem::system(errno, "set the directory's mode and time", path);
+    let now = fstat(&directory.descriptor).map_err(failed)?;
+    directories.volumes.mark(directory.volume);
+    policy.finish_directory(&directory.descriptor, header, &now).map_err(failed)
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match write(file, bytes) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn stop(problem: Problem) -> Problem {
+    Problem { stops_job: true, ..problem }
+}
+
+fn error(problem: Problem, path: &[u8], object: Option<u64>) -> TreeError {
+    if problem.stops_job {
+        TreeError::Destination(problem.of(path, object))
+    } else {
+        TreeError::Entry(problem.of(path, object))
+    }
+}
+
+const FAILURES_KEPT_MAX: usize = 100;

@@ -1,0 +1,455 @@
+//! The sender's walk: a tree becomes packs of entries, as many as are asked for and no sooner.
+//!
+//! Memory: one open directory (a descriptor and glibc's 32 KiB) per level of the walk, at most
+//! [`Limits::depth_max`]; one path; and the final metadata of every directory seen, about 90 bytes each, at most
+//! [`Limits::finals_bytes_max`]. Nothing else is remembered.
+use super::failure::{Failure, Problem};
+use super::finals::Finals;
+use super::found::{self, Fingerprint, FoundObject, Quiet, Read};
+use super::metadata::{header, no_metadata};
+use super::name::is_temporary;
+use super::source::{OpenedSource, Source};
+use dwcp_abi::wire::{
+    COMPONENTS_MAX, Code, EntryHeader, EntryKind, FLAG_SOLE, NAME_BYTES_MAX, PackWriter, TEXT_BYTES_MAX,
+    check_name,
+};
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, readlinkat};
+use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+/// Bounds of a scan.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest file that travels inside a pack, in bytes.
+    pub inline_bytes_max: u64,
+    /// Objects after which a pack ends, so that their content can start to flow.
+    pub objects_per_pack_max: usize,
+    /// Directories inside each other.
+    pub depth_max: usize,
+    /// Bytes kept for directories' final metadata; directories beyond are reported and keep provisional modes.
+    pub finals_bytes_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            inline_bytes_max: 128 << 10,
+            objects_per_pack_max: 32,
+            depth_max: COMPONENTS_MAX,
+            finals_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// One pack.
+#[derive(Debug, Default)]
+pub struct Filled {
+    /// Bytes of the pack.
+    pub length: usize,
+    /// Entries in it.
+    pub entries: u32,
+    /// Bytes of content inside it.
+    pub bytes: u64,
+    /// Files that were announced in it; their content is sent by other means.
+    pub objects: Vec<FoundObject>,
+    /// Entries that could not be read. Each is also in the pack, for the receiver.
+    pub failures: Vec<Failure>,
+    /// Nothing is left after this pack.
+    pub end: bool,
+}
+
+/// Walks sources in the order that the file system gives.
+#[derive(Debug)]
+pub struct Scanner {
+    sources: std::vec::IntoIter<Source>,
+    limits: Limits,
+    /// There is one source, and it is not a directory's contents.
+    one_name: bool,
+    /// Holds the source that is being walked, unless its contents are.
+    top: Option<OwnedFd>,
+    stack: Vec<Frame>,
+    /// Path of the current item, relative to the destination.
+    path: Vec<u8>,
+    /// The current item, when it found no room in the last pack.
+    held: Option<Item>,
+    quiet: Quiet,
+    objects: u64,
+    finals: Finals,
+    /// The first directory whose final metadata found no room, until it is reported.
+    first_dropped: Option<Vec<u8>>,
+    #[cfg(test)]
+    settle: Option<Settle>,
+}
+
+/// Smallest buffer that a pack may be written to: a longest name with a longest text, twice over.
+pub const PACK_BYTES_MIN: usize = 16 << 10;
+
+/// A directory that is being read.
+#[derive(Debug)]
+struct Frame {
+    directory: Dir,
+    path_length: usize,
+}
+
+/// What the path stands for.
+#[derive(Debug)]
+enum Item {
+    /// A name inside the current directory, and its type where the directory tells.
+    Name(Option<Type>),
+    /// The destination itself, and the directory whose contents it gets.
+    Contents(OwnedFd),
+    /// Something that cannot be read.
+    Broken(Problem),
+}
+
+/// What came of an item.
+enum Visited {
+    Packed(u64),
+    Object(FoundObject),
+    Directory(OwnedFd, FileStat),
+    NoRoom,
+}
+
+#[cfg(test)]
+struct Settle(Box<dyn Fn() + Send>);
+
+#[cfg(test)]
+impl std::fmt::Debug for Settle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Settle")
+    }
+}
+
+impl Scanner {
+    /// Will walk `sources` one after the other. Opens nothing yet.
+    #[must_use]
+    pub fn new(sources: Vec<Source>, limits: Limits) -> Self {
+        Self {
+            one_name: sources.len() == 1,
+            sources: sources.into_iter(),
+            limits,
+            top: None,
+            stack: Vec::new(),
+            path: Vec::new(),
+            held: None,
+            quiet: Quiet::Allowed,
+            objects: 0,
+            finals: Finals::new(limits.finals_bytes_max),
+            first_dropped: None,
+            #[cfg(test)]
+            settle: None,
+        }
+    }
+
+    /// Walks on until `out` is full, enough objects were found, or everything was seen.
+    ///
+    /// # Panics
+    /// Where `out` is smaller than [`PACK_BYTES_MIN`].
+    pub fn fill(&mut self, out: &mut [u8]) -> Filled {
+        assert!(out.len() >= PACK_BYTES_MIN, "a pack needs {PACK_BYTES_MIN} bytes");
+        let mut filled = Filled::default();
+        let mut pack = PackWriter::new(out);
+        while filled.objects.len() < self.limits.objects_per_pack_max {
+            let Some(mut item) = self.held.take().or_else(|| self.next_item()) else {
+                filled.end = true;
+                break;
+            };
+            let mut visited = self.visit(&item, &mut pack);
+            if let Err(problem) = visited {
+                visited = self.fail(&problem, &mut pack, &mut filled);
+                item = Item::Broken(problem);
+            }
+            match visited {
+                Ok(Visited::Packed(bytes)) => filled.bytes += bytes,
+                Ok(Visited::Object(object)) => filled.objects.push(object),
+                Ok(Visited::Directory(directory, stat)) => self.enter(directory, &stat),
+                Ok(Visited::NoRoom) | Err(_) => {
+                    self.held = Some(item);
+                    break;
+                }
+            }
+        }
+        filled.length = pack.written();
+        filled.entries = pack.entries();
+        filled
+    }
+
+    /// After the last pack of [`Scanner::fill`]: the final metadata of all directories, deepest first.
+    ///
+    /// # Panics
+    /// Where `out` is smaller than [`PACK_BYTES_MIN`].
+    pub fn fill_finals(&mut self, out: &mut [u8]) -> Filled {
+        assert!(out.len() >= PACK_BYTES_MIN, "a pack needs {PACK_BYTES_MIN} bytes");
+        let mut filled = Filled::default();
+        let mut pack = PackWriter::new(out);
+        if let Some(path) = self.first_dropped.take() {
+            let text = format!("mode and time of {} directories from here on are not kept", self.finals.dropped);
+            self.path = path;
+            let problem = Problem::new(Code::Busy, &self.path, &text);
+            // The pack is empty: there is room.
+            let _room = self.fail(&problem, &mut pack, &mut filled);
+        }
+        filled.end = loop {
+            let Some((header, path)) = self.finals.last() else { break true };
+            if pack.append(header, path, &[]).is_err() {
+                break false;
+            }
+            self.finals.pop();
+        };
+        filled.length = pack.written();
+        filled.entries = pack.entries();
+        filled
+    }
+
+    /// Puts the next name into `path`: from the innermost directory that has one, or from the next source.
+    fn next_item(&mut self) -> Option<Item> {
+        while let Some(frame) = self.stack.last_mut() {
+            self.path.truncate(frame.path_length);
+            match next_name(&mut frame.directory) {
+                None => {
+                    self.stack.pop();
+                }
+                Some(Ok(entry)) => {
+                    let name = entry.file_name().to_bytes();
+                    if matches!(name, b"." | b"..") || is_temporary(name) {
+                        continue;
+                    }
+                    if !self.path.is_empty() {
+                        self.path.push(b'/');
+                    }
+                    self.path.extend_from_slice(name);
+                    return Some(Item::Name(entry.file_type()));
+                }
+                Some(Err(errno)) => {
+                    self.stack.pop();
+                    return Some(Item::Broken(Problem::system(errno, "read the directory", &self.path)));
+                }
+            }
+        }
+        let source = self.sources.next()?;
+        self.path.clear();
+        self.top = None;
+        match source.open() {
+            Ok(OpenedSource::Contents(directory)) => Some(Item::Contents(directory)),
+            Ok(OpenedSource::Entry(parent, name)) => {
+                self.path = name;
+                self.top = Some(parent);
+                Some(Item::Name(None))
+            }
+            Err(problem) => {
+                self.path = source.name();
+                Some(Item::Broken(problem))
+            }
+        }
+    }
+
+    /// Appends the current item to the pack.
+    fn visit(&mut self, item: &Item, pack: &mut PackWriter<'_>) -> Result<Visited, Problem> {
+        let kind = match item {
+            Item::Name(kind) => *kind,
+            Item::Contents(directory) => {
+                let directory = directory.try_clone().map_err(|_| self.problem(Errno::EMFILE))?;
+                return self.visit_directory(directory, pack);
+            }
+            Item::Broken(problem) => {
+                return Err(problem.clone());
+            }
+        };
+        if check_name(&self.path).is_err() {
+            return Err(Problem::new(Code::Io, &self.path, "the path is too long or too deep to be sent"));
+        }
+        let kind = match kind {
+            Some(kind) => Some(kind),
+            None => self.look()?,
+        };
+        match kind {
+            Some(Type::Symlink) => self.visit_link(pack),
+            Some(Type::File | Type::Directory) => self.visit_opened(pack),
+            Some(Type::Fifo | Type::CharacterDevice | Type::BlockDevice | Type::Socket) | None => {
+                Err(self.special())
+            }
+        }
+    }
+
+    fn visit_opened(&mut self, pack: &mut PackWriter<'_>) -> Result<Visited, Problem> {
+        let mut quiet = self.quiet;
+        let opened = found::open(self.parent(), self.leaf(), &mut quiet);
+        self.quiet = quiet;
+        let file = match opened {
+            Ok(file) => file,
+            Err(Errno::ELOOP) => return self.visit_link(pack),
+            Err(Errno::ENXIO) => return Err(self.special()),
+            Err(errno) => return Err(self.problem(errno)),
+        };
+        let stat = fstat(&file).map_err(|errno| self.problem(errno))?;
+        match kind_of(&stat) {
+            Some(Type::Directory) => self.visit_directory(file, pack),
+            Some(Type::File) => self.visit_file(file, stat, pack),
+            _ => Err(self.special()),
+        }
+    }
+
+    fn visit_file(
+        &mut self,
+        file: OwnedFd,
+        stat: FileStat,
+        pack: &mut PackWriter<'_>,
+    ) -> Result<Visited, Problem> {
+        let flags = self.sole_flag();
+        let place = (self.path.as_slice(), flags);
+        let settle = || self.settle();
+        let limit = self.limits.inline_bytes_max;
+        match found::read_whole(pack, &file, stat, place, (limit, &settle)).map_err(|errno| self.problem(errno))? {
+            Read::Packed(bytes) => Ok(Visited::Packed(bytes)),
+            Read::NoRoom => Ok(Visited::NoRoom),
+            Read::Changed => {
+                let text = "changed while it was read; send it again when nothing writes to it";
+                Err(Problem::new(Code::Changed, &self.path, text))
+            }
+            Read::Large(stat) => {
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                let object = self.objects + 1;
+                let header = EntryHeader { flags, size, object, ..header(EntryKind::Object, &stat) };
+                if pack.append(header, &self.path, &[]).is_err() {
+                    return Ok(Visited::NoRoom);
+                }
+                self.objects = object;
+                let fingerprint = Fingerprint::of(&stat);
+                Ok(Visited::Object(FoundObject { object, file, size, fingerprint }))
+            }
+        }
+    }
+
+    fn visit_link(&mut self, pack: &mut PackWriter<'_>) -> Result<Visited, Problem> {
+        let stat = self.stat()?;
+        let target = readlinkat(self.parent(), self.leaf()).map_err(|errno| self.problem(errno))?;
+        if target.len() > TEXT_BYTES_MAX {
+            return Err(Problem::new(Code::Io, &self.path, "the link's target is too long to be sent"));
+        }
+        let header = EntryHeader { flags: self.sole_flag(), ..header(EntryKind::Symlink, &stat) };
+        match pack.append(header, &self.path, target.as_bytes()) {
+            Ok(()) => Ok(Visited::Packed(0)),
+            Err(_) => Ok(Visited::NoRoom),
+        }
+    }
+
+    fn visit_directory(&mut self, directory: OwnedFd, pack: &mut PackWriter<'_>) -> Result<Visited, Problem> {
+        if self.stack.len() >= self.limits.depth_max {
+            return Err(Problem::new(Code::Io, &self.path, "too many directories inside each other"));
+        }
+        let stat = fstat(&directory).map_err(|errno| self.problem(errno))?;
+        match pack.append(header(EntryKind::Directory, &stat), &self.path, &[]) {
+            Ok(()) => Ok(Visited::Directory(directory, stat)),
+            Err(_) => Ok(Visited::NoRoom),
+        }
+    }
+
+    /// Goes on inside a directory that was announced.
+    fn enter(&mut self, directory: OwnedFd, stat: &FileStat) {
+        // The destination itself keeps its metadata: it may be an export's own directory.
+        if !self.path.is_empty() {
+            self.finals.push(&header(EntryKind::DirectoryFinal, stat), &self.path);
+            if self.finals.dropped == 1 && self.first_dropped.is_none() {
+                self.first_dropped = Some(self.path.clone());
+            }
+        }
+        match Dir::from_fd(directory) {
+            Ok(directory) => self.stack.push(Frame { directory, path_length: self.path.len() }),
+            Err(errno) => self.held = Some(Item::Broken(self.problem(errno))),
+        }
+    }
+
+    /// Tells the receiver about something that cannot be sent. A path that cannot even be named is reported under
+    /// the directory that holds it.
+    fn fail(
+        &self,
+        problem: &Problem,
+        pack: &mut PackWriter<'_>,
+        filled: &mut Filled,
+    ) -> Result<Visited, Problem> {
+        let mut name = self.path.as_slice();
+        while check_name(name).is_err() {
+            name = super::name::split(&name[..name.len().min(NAME_BYTES_MAX)]).0;
+            if name.is_empty() {
+                name = b"source";
+            }
+        }
+        let text = problem.text.as_bytes();
+        let text = &text[..text.len().min(TEXT_BYTES_MAX)];
+        if pack.append(no_metadata(EntryKind::Failed), name, text).is_err() {
+            return Ok(Visited::NoRoom);
+        }
+        let (code, text) = (problem.code, problem.text.clone());
+        filled.failures.push(Failure { path: name.to_vec(), object: None, code, text });
+        Ok(Visited::Packed(0))
+    }
+
+    /// The directory that holds the current name.
+    fn parent(&self) -> BorrowedFd<'_> {
+        match (self.stack.last(), &self.top) {
+            (Some(frame), _) => frame.directory.as_fd(),
+            (None, Some(top)) => top.as_fd(),
+            (None, None) => unreachable!("a name has a frame or a top that holds it"),
+        }
+    }
+
+    /// The current name inside [`Scanner::parent`].
+    fn leaf(&self) -> &[u8] {
+        super::name::split(&self.path).1
+    }
+
+    fn sole_flag(&self) -> u8 {
+        if self.one_name && self.stack.is_empty() { FLAG_SOLE } else { 0 }
+    }
+
+    fn stat(&self) -> Result<FileStat, Problem> {
+        fstatat(self.parent(), self.leaf(), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|errno| self.problem(errno))
+    }
+
+    /// The type of the current name, where the directory does not tell it.
+    fn look(&self) -> Result<Option<Type>, Problem> {
+        self.stat().map(|stat| kind_of(&stat))
+    }
+
+    fn special(&self) -> Problem {
+        Problem::new(Code::Io, &self.path, "not a regular file, directory or symbolic link; it is left out")
+    }
+
+    fn problem(&self, errno: Errno) -> Problem {
+        if errno == Errno::ENOENT && !self.stack.is_empty() {
+            return Problem::new(Code::Changed, &self.path, "vanished while its directory was read");
+        }
+        Problem::system(errno, "read it", &self.path)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "the test's version needs it")]
+    fn settle(&self) {}
+
+    #[cfg(test)]
+    fn settle(&self) {
+        if let Some(Settle(settle)) = &self.settle {
+            settle();
+        }
+    }
+}
+
+fn next_name(directory: &mut Dir) -> Option<Result<nix::dir::Entry, Errno>> {
+    let mut names = directory.iter();
+    let next = names.next();
+    // Dropped, the iterator would start the directory again from its first name.
+    std::mem::forget(names);
+    next
+}
+
+fn kind_of(stat: &FileStat) -> Option<Type> {
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFDIR => Some(Type::Directory),
+        SFlag::S_IFREG => Some(Type::File),
+        SFlag::S_IFLNK => Some(Type::Symlink),
+        _ => None,
+    }
+}
