@@ -149,7 +149,8 @@ fn open_child(parent: &Directory, name: &[u8], making: Making) -> Result<OwnedFd
 fn problem(errno: Errno, path: &[u8], volume: VolumeIndex) -> Problem {
     match errno {
         Errno::ENOTDIR | Errno::ELOOP => {
-            let text = "a file or link is in the way of this directory; remove it or choose another destination";
+            let text =
+                "a file or link is in the way of this directory; remove it or choose another destination";
             Problem::new(Code::Io, path, text)
         }
         errno => Problem::storage(errno, "open or make the directory", path, volume),

@@ -95,10 +95,10 @@ mod tests {
         file.write_all_at(b"x", size - 1).unwrap();
         let file = OwnedFd::from(file);
         let found: Vec<_> = holes(&file, size, 512 << 10).collect();
-        assert_eq!(found, [
-            Extent { offset: 3 << 20, length: 512 << 10 },
-            Extent { offset: 10 << 20, length: 5 },
-        ]);
+        assert_eq!(
+            found,
+            [Extent { offset: 3 << 20, length: 512 << 10 }, Extent { offset: 10 << 20, length: 5 },]
+        );
         assert_eq!(holes(&file, 0, 4096).count(), 0);
     }
 

@@ -139,7 +139,5 @@ fn read_from_start(file: &OwnedFd, room: &mut [u8], wanted: usize) -> Result<usi
 }
 
 const ATTEMPTS: usize = 2;
-const FLAGS: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_NONBLOCK)
-    .union(OFlag::O_CLOEXEC);
+const FLAGS: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);

@@ -129,8 +129,7 @@ impl OpenObject {
         let mut space = NameSpace::new();
         let temporary = names.object(object, &mut space);
         let volume = self.directory.volume;
-        let failed =
-            |action: &'static str| move |errno| Problem::storage(errno, action, &self.path, volume);
+        let failed = |action: &'static str| move |errno| Problem::storage(errno, action, &self.path, volume);
         policy.finish_private(&self.file, &self.header).map_err(failed("set its mode and time"))?;
         if volumes.keeps(volume) {
             fsync(&self.file).map_err(failed("flush it to disk"))?;

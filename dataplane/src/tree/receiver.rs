@@ -188,7 +188,8 @@ impl Receiver {
         let mut failures = Vec::new();
         while let Some((header, path)) = self.finals.last() {
             if let Some(root) = self.place.opened()
-                && let Err(problem) = finish_directory(&mut self.directories, root, &header, path, self.policy)
+                && let Err(problem) =
+                    finish_directory(&mut self.directories, root, &header, path, self.policy)
             {
                 self.totals.failed += 1;
                 if failures.len() < FAILURES_KEPT_MAX {
@@ -203,7 +204,9 @@ impl Receiver {
             self.totals.failed += self.finals.dropped;
         }
         let flushed = self.directories.volumes.flush();
-        flushed.map_err(|errno| error(stop(Problem::system(errno, "flush to disk", b"destination")), b"", None))?;
+        flushed.map_err(|errno| {
+            error(stop(Problem::system(errno, "flush to disk", b"destination")), b"", None)
+        })?;
         let totals = std::mem::take(&mut self.totals);
         Ok(Totals { failures, ..totals })
     }
@@ -239,7 +242,8 @@ impl Receiver {
 
     fn publish(&mut self, failures: &mut Vec<Failure>) -> Result<(), TreeError> {
         let flushed = self.staged.publish(&mut self.directories.volumes, &self.names, failures);
-        flushed.map_err(|errno| error(stop(Problem::system(errno, "flush to disk", b"destination")), b"", None))
+        flushed
+            .map_err(|errno| error(stop(Problem::system(errno, "flush to disk", b"destination")), b"", None))
     }
 
     /// One entry: an outer error ends the job, an inner one only this entry.

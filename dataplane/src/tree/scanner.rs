@@ -186,7 +186,8 @@ impl Scanner {
         let mut filled = Filled::default();
         let mut pack = PackWriter::new(out);
         if let Some(path) = self.first_dropped.take() {
-            let text = format!("mode and time of {} directories from here on are not kept", self.finals.dropped);
+            let text =
+                format!("mode and time of {} directories from here on are not kept", self.finals.dropped);
             self.path = path;
             let problem = Problem::new(Code::Busy, &self.path, &text);
             // The pack is empty: there is room.
@@ -302,7 +303,9 @@ impl Scanner {
         let place = (self.path.as_slice(), flags);
         let settle = || self.settle();
         let limit = self.limits.inline_bytes_max;
-        match found::read_whole(pack, &file, stat, place, (limit, &settle)).map_err(|errno| self.problem(errno))? {
+        match found::read_whole(pack, &file, stat, place, (limit, &settle))
+            .map_err(|errno| self.problem(errno))?
+        {
             Read::Packed(bytes) => Ok(Visited::Packed(bytes)),
             Read::NoRoom => Ok(Visited::NoRoom),
             Read::Changed => {
@@ -451,5 +454,61 @@ fn kind_of(stat: &FileStat) -> Option<Type> {
         SFlag::S_IFREG => Some(Type::File),
         SFlag::S_IFLNK => Some(Type::Symlink),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::Base;
+    use super::*;
+    use dwcp_abi::wire::Pack;
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Scans one file of 1000 bytes whose writer acts each time between the look at it and its reading.
+    fn scan_while(act: impl Fn(u32, &File) + Send + 'static) -> (Filled, Vec<u8>) {
+        let space = tempfile::tempdir().unwrap();
+        let path = space.path().join("file");
+        fs::write(&path, [1; 1000]).unwrap();
+        let writer = File::options().write(true).open(&path).unwrap();
+        let source = Source { base: Base::Local, path: path.as_os_str().as_bytes().to_vec() };
+        let mut scanner = Scanner::new(vec![source], Limits::default());
+        let turns = AtomicU32::new(0);
+        scanner.settle = Some(Settle(Box::new(move || act(turns.fetch_add(1, Ordering::Relaxed), &writer))));
+        let mut bytes = vec![0; 256 << 10];
+        let filled = scanner.fill(&mut bytes);
+        bytes.truncate(filled.length);
+        (filled, bytes)
+    }
+
+    #[test]
+    fn a_file_that_changes_once_is_read_again() {
+        for length in [500, 1500] {
+            let (filled, bytes) = scan_while(move |turn, file| {
+                if turn == 0 {
+                    file.set_len(length).unwrap();
+                }
+            });
+            assert_eq!(filled.bytes, length);
+            let entry = Pack::new(&bytes).next().unwrap().unwrap();
+            assert_eq!(entry.header.digest, *blake3::hash(entry.content).as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_file_that_keeps_changing_is_reported() {
+        let (filled, bytes) = scan_while(|turn, file| file.set_len(u64::from(turn)).unwrap());
+        assert_eq!((filled.failures.len(), filled.failures[0].code), (1, Code::Changed));
+        assert_eq!(Pack::new(&bytes).next().unwrap().unwrap().header.kind, EntryKind::Failed);
+    }
+
+    #[test]
+    fn a_file_that_becomes_large_becomes_an_object() {
+        let (filled, _) = scan_while(|_, file| {
+            file.set_len(1 << 20).unwrap();
+            file.write_all_at(b"x", 5).unwrap();
+        });
+        assert_eq!((filled.objects.len(), filled.objects[0].size), (1, 1 << 20));
     }
 }

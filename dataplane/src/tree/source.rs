@@ -42,7 +42,11 @@ impl Source {
         };
         let from = from.map_err(|errno| self.problem(errno))?;
         let Some(components) = beneath::components(&self.path, links) else {
-            return Err(Problem::new(Code::Forbidden, &self.path, "a path below an export may not contain `..`"));
+            return Err(Problem::new(
+                Code::Forbidden,
+                &self.path,
+                "a path below an export may not contain `..`",
+            ));
         };
         match components.split_last() {
             Some((leaf, parents)) if !beneath::names_directory(&self.path) => {

@@ -1,0 +1,7 @@
+//! Trees go through scanner and receiver and come out equal; hostile packs and unlucky file systems do no harm.
+//! Everything runs in temporary directories of its own.
+mod attacks;
+mod receiving;
+mod round_trip;
+mod scanning;
+mod support;
