@@ -1,0 +1,239 @@
+//! Pins every layout, identifier and message that control and dataplane share to the files in `golden/`. A change
+//! there is a new version: raise `SHM_VERSION` or `LINK_VERSION`, then rewrite the files with
+//! `DWCP_BLESS=1 cargo test -p dwcp-abi --test golden` and read the difference.
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dwcp_abi::codec::Encoded;
+use dwcp_abi::link::*;
+use dwcp_abi::shm::*;
+
+fn demand(name: &str, rendered: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("DWCP_BLESS").is_some() {
+        std::fs::write(&path, rendered).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(golden, rendered, "\n{name} differs: raise the version, then see the top of this file");
+}
+
+#[test]
+fn regions() {
+    let mut text = format!("version {SHM_VERSION}\nmagic {REGION_MAGIC:#018x}\n");
+    for (name, kind) in [("worker", RegionKind::Worker(2)), ("node", RegionKind::Node)] {
+        writeln!(text, "\n{name} region, {} bytes", kind.region_bytes()).unwrap();
+        for section in kind.sections() {
+            writeln!(text, "{:7} {:7} {}", section.offset_bytes, section.length_bytes, section.name).unwrap();
+        }
+        let words: Vec<_> = (0..kind.region_bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        write_header(&words, kind, 0x1122_3344_5566_7788).unwrap();
+        text += &dump(&words);
+    }
+    demand("regions.txt", &text);
+}
+
+#[test]
+fn ring() {
+    let mut text = format!(
+        "commands {COMMAND_RING_BYTES}\nevents {EVENT_RING_BYTES}\nheader {RING_HEADER_BYTES}\n\
+         record at most {RECORD_BYTES_MAX}\ntail {RING_TAIL_WORD}\nhead {RING_HEAD_WORD}\n\
+         sleeping {RING_SLEEPING_WORD}\n"
+    );
+    let words: Vec<_> = (0..RING_HEADER_BYTES / 8 + 8).map(|_| AtomicU64::new(0)).collect();
+    let mut producer = Producer::attach(&words[..]).unwrap();
+    let mut consumer = Consumer::attach(&words[..]).unwrap();
+    for record in [&b"first"[..], b"the second"] {
+        producer.push(record).unwrap();
+    }
+    consumer.pop(&mut [0; 56]).unwrap();
+    producer.push(b"third wraps around").unwrap();
+    words[RING_SLEEPING_WORD].store(1, Ordering::Relaxed);
+    text += &dump(&words);
+    demand("ring.txt", &text);
+}
+
+#[test]
+fn worker_statistics() {
+    let mut text = format!("page {WORKER_PAGE_BYTES}\ncounters at most {WORKER_COUNTERS_MAX}\n");
+    for counter in WorkerCounter::ALL {
+        writeln!(text, "{:2} {:?} {}", counter.index(), counter.kind(), counter.name()).unwrap();
+    }
+    writeln!(text, "latency bounds in us {LATENCY_BOUNDS_US:?}").unwrap();
+    let words: Vec<_> = (0..WORKER_PAGE_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
+    let mut figures = WorkerFigures::default();
+    WorkerCounter::ALL.iter().for_each(|counter| figures.set(*counter, 0x100 + counter.index() as u64));
+    LATENCY_BOUNDS_US.iter().for_each(|bound| figures.observe_send_latency_ns(bound * 1_000));
+    figures.observe_send_latency_ns(11_000_000_000);
+    WorkerStatsWriter::attach(&words[..]).publish(&figures);
+    text += &dump(&words);
+    demand("worker_statistics.txt", &text);
+}
+
+#[test]
+fn node_statistics() {
+    use dwcp_abi::bpf::{Class, Counter, Direction};
+    let mut text = format!("page {NODE_PAGE_BYTES}\ncounters at most {NODE_COUNTERS_MAX}\n");
+    for counter in NodeCounter::ALL {
+        writeln!(text, "{:2} {:?} {}", counter.index(), counter.kind(), counter.name()).unwrap();
+    }
+    for program in ProgramFlag::ALL {
+        writeln!(text, "program {:#x} {}", program.bit(), program.name()).unwrap();
+    }
+    let words: Vec<_> = (0..NODE_PAGE_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
+    let mut figures = NodeFigures::default();
+    NodeCounter::ALL.iter().for_each(|counter| figures.set(*counter, 0x100 + counter.index() as u64));
+    for core in [0, 1, FLOW_CORES_MAX - 1] {
+        for direction in Direction::ALL {
+            for class in Class::ALL {
+                let packets = (core as u64) << 16 | (direction as u64) << 8 | u64::from(class.number());
+                figures.set_flow(core, direction, class, Counter { packets, bytes: packets | 1 << 32 });
+            }
+        }
+    }
+    NodeStatsWriter::attach(&words[..]).publish(&figures);
+    text += &dump(&words);
+    writeln!(text, "\nfeatures page {FEATURES_PAGE_BYTES}").unwrap();
+    let words: Vec<_> = (0..FEATURES_PAGE_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
+    FeaturesWriter::attach(&words[..]).publish("io_uring\ton\t\nhugepages\toff\tnone reserved\n");
+    text += &dump(&words);
+    demand("node_statistics.txt", &text);
+}
+
+#[test]
+fn commands() {
+    let options = JobOptions { streams: 0x0102, skip_unchanged: true };
+    let (job, attempt, peer) = (0x1112_1314_1516_1718, 0x2122_2324, &b"peer"[..]);
+    let (destination, sources) = (&b"/d"[..], &b"\x02\0/a\x03\0/bc"[..]);
+    let all = [
+        Command::Send(SendJob { job, attempt, peer, destination, options, sources }),
+        Command::Fetch(FetchJob { job, attempt, peer, destination, options, sources }),
+        Command::Cancel(CancelJob { job }),
+        Command::Forget(ForgetJob { job }),
+        Command::Snapshot(Snapshot { token: 0x3132_3334_3536_3738 }),
+    ];
+    let mut text = format!("version {LINK_VERSION}\n");
+    for command in all {
+        // Exhaustive, so that a new message cannot be left out.
+        let name = match command {
+            Command::Send(_) => "Send",
+            Command::Fetch(_) => "Fetch",
+            Command::Cancel(_) => "Cancel",
+            Command::Forget(_) => "Forget",
+            Command::Snapshot(_) => "Snapshot",
+        };
+        writeln!(text, "{name} {}", hex(&command)).unwrap();
+    }
+    demand("commands.txt", &text);
+}
+
+#[test]
+fn events() {
+    let counts = Counts {
+        entries_done: 1,
+        entries_total: 2,
+        bytes_done: 3,
+        bytes_total: 4,
+        bytes_wire: 5,
+        bytes_resent: 6,
+        failures: 7,
+    };
+    let (job, attempt, lanes, text) = (0x1112_1314_1516_1718, 0x2122_2324, 0x3132, &b"why"[..]);
+    let (state, outcome) = (JobState::Running, Outcome::Partial);
+    let all = [
+        Event::Progress(JobProgress { job, attempt, state, scanned: true, lanes, counts }),
+        Event::Finished(JobFinished {
+            job,
+            attempt,
+            outcome,
+            lanes,
+            counts,
+            elapsed_ns: 0x4142_4344_4546_4748,
+            text,
+        }),
+        Event::Lane(LaneChange { peer: b"peer", up: true, lanes, encrypted: false, text }),
+        Event::SnapshotEnd(SnapshotEnd { token: 0x5152_5354_5556_5758 }),
+        Event::RingReset(RingReset { count: 0x6162_6364_6566_6768 }),
+    ];
+    let mut rendered = format!("version {LINK_VERSION}\n");
+    for event in all {
+        // Exhaustive, so that a new message cannot be left out.
+        let name = match event {
+            Event::Progress(_) => "Progress",
+            Event::Finished(_) => "Finished",
+            Event::Lane(_) => "Lane",
+            Event::SnapshotEnd(_) => "SnapshotEnd",
+            Event::RingReset(_) => "RingReset",
+        };
+        writeln!(rendered, "{name} {}", hex(&event)).unwrap();
+    }
+    JobState::ALL.iter().for_each(|state| writeln!(rendered, "{state:?} {}", hex(state)).unwrap());
+    Outcome::ALL.iter().for_each(|outcome| writeln!(rendered, "{outcome:?} {}", hex(outcome)).unwrap());
+    demand("events.txt", &rendered);
+}
+
+#[test]
+fn setup() {
+    let fingerprint: [u8; 32] = std::array::from_fn(|index| 0xa0 + index as u8);
+    let transport = Transport {
+        min_streams: 0x0102,
+        initial_streams: 0x0304,
+        max_streams: 0x0506,
+        encrypt: true,
+        congestion: 1,
+        send_buffer_size: 0x1112_1314,
+        recv_buffer_size: 0x2122_2324,
+        pacing_bytes_per_s: 0x3132_3334_3536_3738,
+        connect_timeout_ms: 0x4142_4344,
+        read_timeout_ms: 0x5152_5354,
+        codec: 3,
+        codec_level: 9,
+        codec_adaptive: true,
+    };
+    let export = Export { name: b"data", path: b"/srv", access: Access::ReadWrite, peers: b"\x01\0p" };
+    let all = [
+        Setup::Attach(Attach { version: 0x6162_6364 }),
+        Setup::Transport(transport),
+        Setup::Peer(Peer { name: b"peer", fingerprint, address: b"host:9000" }),
+        Setup::Export(export),
+        Setup::PlanEnd(PlanEnd { generation: 0x7172_7374_7576_7778 }),
+    ];
+    let mut text = format!("version {LINK_VERSION}\nenvelope at most {ENVELOPE_MAX}\n");
+    for message in all {
+        // Exhaustive, so that a new message cannot be left out.
+        let name = match message {
+            Setup::Attach(_) => "Attach",
+            Setup::Transport(_) => "Transport",
+            Setup::Peer(_) => "Peer",
+            Setup::Export(_) => "Export",
+            Setup::PlanEnd(_) => "PlanEnd",
+        };
+        writeln!(text, "{name} {}", hex(&message)).unwrap();
+    }
+    let (instance, pid) = (0x8182_8384_8586_8788, 0x9192_9394);
+    let attached = Attached { version: 0x6162_6364, workers: 0x0708, instance, pid, fingerprint };
+    writeln!(text, "Attached {}", hex(&attached)).unwrap();
+    Access::ALL.iter().for_each(|access| writeln!(text, "{access:?} {}", hex(access)).unwrap());
+    demand("setup.txt", &text);
+}
+
+fn hex<'a>(value: &impl Encoded<'a>) -> String {
+    let mut bytes = [0; 1024];
+    let length = value.encode(&mut bytes).unwrap();
+    bytes[..length].iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+/// Every word that is not zero, with its byte offset.
+fn dump(words: &[AtomicU64]) -> String {
+    let mut text = String::new();
+    for (index, word) in words.iter().enumerate() {
+        let value = word.load(Ordering::Relaxed);
+        if value != 0 {
+            writeln!(text, "{:6} {value:016x}", index * 8).unwrap();
+        }
+    }
+    text
+}
