@@ -14,6 +14,7 @@ mod ack;
 mod chunk;
 mod entry;
 mod frame;
+pub mod hello;
 mod job;
 
 pub use ack::{Ack, RANGES_MAX, SequenceRange};
