@@ -5,7 +5,7 @@
 //! ```
 //! Spoken by the dataplane's door inside TLS, before any frame. A later version may append fields to a greeting:
 //! what stands behind the known fields is skipped, so that two versions can always agree or refuse by name.
-use crate::codec::{CodecError, Encoded, Reader, Writer, codes, messages, records};
+use crate::codec::{CodecError, Encoded, Reader, Writer, messages, records};
 
 messages! {
     /// One message of the greeting.
@@ -16,18 +16,6 @@ messages! {
         Welcome(Welcome) = 2,
         /// Of the acceptor: the lane ends here.
         Refuse(Refuse<'a>) = 3,
-    }
-}
-
-codes! {
-    /// Why a lane was refused.
-    pub enum RefuseCode: u16 {
-        /// No version in common.
-        Version = 1,
-        /// The greeting is not one, or names values that cannot be.
-        Greeting = 2,
-        /// No room for another lane at present.
-        Busy = 3,
     }
 }
 
@@ -76,8 +64,8 @@ records! {
 
     /// The acceptor's refusal.
     pub struct Refuse<'a> {
-        /// Why, for the program.
-        pub code: RefuseCode,
+        /// Why, for the program: [`REFUSE_VERSION`], or a code of a later version.
+        pub code: u16,
         /// Versions that the acceptor speaks.
         pub versions: VersionRange,
         /// Why, for a person. UTF-8, at most [`REFUSE_TEXT_MAX`] bytes.
@@ -87,6 +75,9 @@ records! {
 
 /// The versions of this build.
 pub const VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };
+
+/// Code of a [`Refuse`] for want of a common version.
+pub const REFUSE_VERSION: u16 = 1;
 
 /// Longest text of a [`Refuse`] that is sent.
 pub const REFUSE_TEXT_MAX: usize = 512;
@@ -192,7 +183,7 @@ mod tests {
 
     fn refuse() -> Greeting<'static> {
         let versions = VersionRange { min: 4, max: 5 };
-        Greeting::Refuse(Refuse { code: RefuseCode::Version, versions, text: b"speaks 4..5, not 1..3" })
+        Greeting::Refuse(Refuse { code: REFUSE_VERSION, versions, text: b"speaks 4..5, not 1..3" })
     }
 
     #[test]
@@ -277,11 +268,8 @@ mod tests {
 
     #[test]
     fn mutated_greetings_never_panic_and_what_is_read_can_be_written() {
-        let originals = [
-            framed(&Greeting::Hello(HELLO)),
-            framed(&Greeting::Welcome(WELCOME)),
-            framed(&refuse()),
-        ];
+        let originals =
+            [framed(&Greeting::Hello(HELLO)), framed(&Greeting::Welcome(WELCOME)), framed(&refuse())];
         for seed in 1..=20_000_u64 {
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             let mut bytes = originals[(next(&mut state) % 3) as usize].clone();
