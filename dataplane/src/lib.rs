@@ -2,6 +2,8 @@
 //! buffers; helper threads for what blocks ([`tree`], [`door`]); [`link`] to control; [`bpf`] programs.
 pub mod bpf;
 pub mod door;
+pub mod identity;
 pub mod link;
+pub mod record;
 pub mod tree;
 pub mod worker;
