@@ -73,8 +73,9 @@ records! {
     }
 }
 
-/// The versions of this build.
-pub const VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };
+/// The versions of this build, as they are greeted with.
+pub const VERSIONS: VersionRange =
+    VersionRange { min: *super::VERSIONS.start(), max: *super::VERSIONS.end() };
 
 /// Code of a [`Refuse`] for want of a common version.
 pub const REFUSE_VERSION: u16 = 1;
