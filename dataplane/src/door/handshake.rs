@@ -149,8 +149,12 @@ impl Handshake {
         Self { connection, verifier, incoming, received: Vec::new(), terms, state }
     }
 
-    /// Goes on as far as the socket allows.
-    pub(super) fn advance(&mut self, stream: &mut TcpStream) -> Result<Progress, HandshakeError> {
+    /// Goes on as far as the socket allows. `plan` is the latest: whoever has left it gets no `Welcome`.
+    pub(super) fn advance(
+        &mut self,
+        stream: &mut TcpStream,
+        plan: &Plan,
+    ) -> Result<Progress, HandshakeError> {
         loop {
             self.greet()?;
             if !self.flush(stream)? {
@@ -170,7 +174,7 @@ impl Handshake {
                     identify(error, &self.verifier)
                 })?,
             }
-            self.take_plain()?;
+            self.take_plain(plan)?;
         }
     }
 
@@ -244,7 +248,7 @@ impl Handshake {
     }
 
     /// Looks at what came out of TLS: at most one greeting, and nothing behind it.
-    fn take_plain(&mut self) -> Result<(), HandshakeError> {
+    fn take_plain(&mut self, plan: &Plan) -> Result<(), HandshakeError> {
         let had = self.received.len();
         self.received.resize(had + GREETING_MAX, 0);
         let read = io::Read::read(&mut self.connection.reader(), &mut self.received[had..]);
@@ -263,12 +267,12 @@ impl Handshake {
         if taken != received.len() {
             return Err(HandshakeError::Order("bytes follow it in its record"));
         }
-        self.hear(greeting)
+        self.hear(greeting, plan)
     }
 
-    fn hear(&mut self, greeting: Greeting<'_>) -> Result<(), HandshakeError> {
+    fn hear(&mut self, greeting: Greeting<'_>, plan: &Plan) -> Result<(), HandshakeError> {
         match (&self.state, greeting) {
-            (State::Accepting, Greeting::Hello(hello)) => self.answer(hello),
+            (State::Accepting, Greeting::Hello(hello)) => self.answer(hello, plan),
             (State::Asked { token }, Greeting::Welcome(welcome)) => {
                 self.state = State::Agreed(self.accept_welcome(welcome, *token)?);
                 Ok(())
@@ -289,12 +293,16 @@ impl Handshake {
     }
 
     /// The acceptor's `Welcome` or `Refuse`.
-    fn answer(&mut self, hello: Hello) -> Result<(), HandshakeError> {
+    fn answer(&mut self, hello: Hello, plan: &Plan) -> Result<(), HandshakeError> {
         self.check_alpn()?;
+        let presented = self.verifier.presented().ok_or(HandshakeError::Order("nobody was authenticated"))?;
+        if plan.by_fingerprint(&presented).is_none() {
+            return Err(HandshakeError::Identity { presented });
+        }
         let Some(version) = self.terms.versions.common(hello.versions) else {
             return self.refuse(hello.versions);
         };
-        let clear = hello.clear && self.terms.payload == Payload::ClearIfBoth;
+        let clear = hello.clear && plan.payload == Payload::ClearIfBoth;
         let welcome = Welcome {
             version,
             features: self.terms.features & hello.features,

@@ -1,12 +1,12 @@
 //! Sockets of lanes: how they are opened, and their options. Used by [`super::turn`] and [`super::accept`].
-use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd as _};
 
+use dwcp_sys::socket::{set_congestion_control, set_no_delay, set_receive_buffer, set_send_buffer};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, SetSockOpt, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
 };
 
 use super::plan::SocketOptions;
@@ -49,30 +49,29 @@ pub(super) fn prepare_accepted(stream: &TcpStream, options: &SocketOptions) -> i
 
 /// Buffer sizes; of a listener for what it will accept. Beyond `net.core.*mem_max` where the rights are there.
 pub(super) fn set_buffers(socket: &impl AsFd, options: &SocketOptions) {
-    if let Ok(bytes @ 1..) = usize::try_from(options.send_buffer_bytes) {
+    if let Ok(bytes @ 1..) = usize::try_from(options.send_buffer_bytes.min(BUFFER_BYTES_MAX)) {
         let forced = setsockopt(socket, sockopt::SndBufForce, &bytes);
-        report("SO_SNDBUF", forced.or_else(|_| setsockopt(socket, sockopt::SndBuf, &bytes)));
+        report("SO_SNDBUF", forced.map_or_else(|_| set_send_buffer(socket, bytes), Ok));
     }
-    if let Ok(bytes @ 1..) = usize::try_from(options.receive_buffer_bytes) {
+    if let Ok(bytes @ 1..) = usize::try_from(options.receive_buffer_bytes.min(BUFFER_BYTES_MAX)) {
         let forced = setsockopt(socket, sockopt::RcvBufForce, &bytes);
-        report("SO_RCVBUF", forced.or_else(|_| setsockopt(socket, sockopt::RcvBuf, &bytes)));
+        report("SO_RCVBUF", forced.map_or_else(|_| set_receive_buffer(socket, bytes), Ok));
     }
 }
 
 fn set_lane_options(socket: &impl AsFd, options: &SocketOptions) {
-    set(socket, "TCP_NODELAY", sockopt::TcpNoDelay, &true);
+    report("TCP_NODELAY", set_no_delay(socket));
     if let Some(congestion) = options.congestion {
-        set(socket, "TCP_CONGESTION", sockopt::TcpCongestion, &OsString::from(congestion));
+        report("TCP_CONGESTION", set_congestion_control(socket, congestion));
     }
 }
 
-fn set<O: SetSockOpt>(socket: &impl AsFd, name: &'static str, option: O, value: &O::Val) {
-    report(name, setsockopt(socket, option, value));
-}
-
 /// A lane without an option is slower, not wrong: it is used all the same.
-fn report(option: &'static str, result: nix::Result<()>) {
+fn report(option: &'static str, result: io::Result<()>) {
     if let Err(error) = result {
         tracing::debug!(option, %error, "socket option refused");
     }
 }
+
+/// The kernel takes an `int` and doubles it.
+const BUFFER_BYTES_MAX: u32 = i32::MAX as u32 / 2;

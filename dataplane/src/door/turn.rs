@@ -79,7 +79,6 @@ enum Phase {
 /// What `poll` woke up for.
 #[derive(Clone, Copy)]
 enum Ready {
-    Wake,
     Gate(usize),
     Attempt(u64),
 }
@@ -106,34 +105,40 @@ impl Turn {
         }
     }
 
-    /// Until an order says stop.
+    /// Until an order says stop. Orders are taken between waking up and looking at sockets, so that a plan holds for
+    /// everybody who connects after it was given.
     pub(super) fn run(mut self) {
-        while matches!(self.take_orders(), Flow::GoOn) {
+        loop {
             self.resolve();
             self.start_dials();
             self.parts.counters.set_half_open(self.attempts.len());
-            for ready in self.wait() {
+            let ready = self.wait();
+            if matches!(self.take_orders(), Flow::Stop) {
+                return self.close();
+            }
+            for ready in ready {
                 match ready {
-                    // A failed read means that somebody else has emptied it: nobody does, and it would not matter.
-                    Ready::Wake => drop(self.parts.wake.read()),
                     Ready::Gate(index) => self.accept(index),
                     Ready::Attempt(id) => self.advance(id),
                 }
             }
             self.expire();
         }
-        self.close();
     }
 
     fn take_orders(&mut self) -> Flow {
+        // Emptied before the channel is: a ring from now on is heard in the next turn. An error says that nobody rang.
+        let _ = self.parts.wake.read();
         for _ in 0..ORDERS_PER_TURN {
             match self.parts.orders.try_recv() {
                 Ok(Order::SetPlan(plan)) => self.set_plan(plan),
                 Ok(Order::Dial(order)) => self.take_order(order),
                 Ok(Order::Stop) => return Flow::Stop,
-                Err(_) => break,
+                Err(_) => return Flow::GoOn,
             }
         }
+        // There may be more of them: the next turn must not sleep. An error says that it will not.
+        let _ = self.parts.wake.write(1);
         Flow::GoOn
     }
 
@@ -253,7 +258,8 @@ impl Turn {
         let Some(mut attempt) = self.attempts.remove(&id) else { return };
         match &mut attempt.phase {
             Phase::Connecting { .. } => self.finish_connect(id, attempt),
-            Phase::Greeting { handshake, wanted } => match handshake.advance(&mut attempt.stream) {
+            Phase::Greeting { handshake, wanted } => match handshake.advance(&mut attempt.stream, &self.plan)
+            {
                 Ok(Progress::Complete) => self.finish_greeting(attempt),
                 Ok(progress) => {
                     *wanted = progress;
@@ -409,11 +415,11 @@ impl Turn {
         }
     }
 
-    /// Sleeps until something is ready, or the next deadline.
+    /// Sleeps until a socket is ready, somebody rings, or the next deadline.
     fn wait(&self) -> Vec<Ready> {
         let now = Instant::now();
-        let mut sources = vec![Ready::Wake];
-        let mut polled = vec![PollFd::new(self.parts.wake.as_fd(), PollFlags::POLLIN)];
+        let mut sources = Vec::new();
+        let mut polled = Vec::new();
         let open = self.count(Direction::Accepted) < self.config.limits.accepting_max;
         for (index, gate) in self.parts.gates.iter().enumerate() {
             if open && gate.paused_until(now).is_none() {
@@ -425,6 +431,7 @@ impl Turn {
             sources.push(Ready::Attempt(*id));
             polled.push(PollFd::new(attempt.stream.as_fd(), attempt.interest()));
         }
+        polled.push(PollFd::new(self.parts.wake.as_fd(), PollFlags::POLLIN));
         match poll(&mut polled, self.timeout(now)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => panic!("poll of {} descriptors: {error}", polled.len()),
