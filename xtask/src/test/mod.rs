@@ -137,7 +137,7 @@ fn kernel_programs() -> Result<Tally> {
 /// Loom replaces the atomics of `abi` and tries every order of the threads: its own build, its own folder.
 fn loom() -> Result<Tally> {
     let mut cargo = shell::cargo(["test", "--package", "dwcp-abi", "--lib", "--release", "--target-dir"]);
-    cargo.arg(shell::target().join("loom")).args(["--", "loom", "--show-output"]);
+    cargo.arg(shell::target().join("loom")).args(["--", "--show-output"]);
     cargo.env("RUSTFLAGS", "--cfg loom").env("CARGO_PROFILE_RELEASE_LTO", "off");
     cargo.env("CARGO_PROFILE_RELEASE_PANIC", "unwind");
     tallied(&mut cargo)
