@@ -65,40 +65,43 @@ mod tests {
 
 #[cfg(all(test, loom))]
 mod loom_tests {
-    use loom::sync::Arc;
     use loom::sync::atomic::AtomicU32;
+    use loom::sync::{Arc, Notify};
     use loom::thread;
 
     use super::*;
 
+    struct World {
+        attention: Attention,
+        messages: AtomicU32,
+        event: Notify,
+    }
+
+    fn publish_and_notify(world: &World) {
+        world.messages.fetch_add(1, Ordering::Relaxed);
+        if world.attention.notify() {
+            world.event.notify();
+        }
+    }
+
     /// Two wakers publish a message each. The proactor sees both, and never sleeps on an eventfd that nobody writes.
     #[test]
     fn no_message_is_slept_through() {
-        loom::model(|| {
-            let attention = Arc::new(Attention::new());
-            let messages = Arc::new(AtomicU32::new(0));
-            let event = Arc::new(AtomicU32::new(0));
-            let wakers: Vec<_> = (0..2)
-                .map(|_| {
-                    let (attention, messages, event) = (attention.clone(), messages.clone(), event.clone());
-                    thread::spawn(move || {
-                        messages.fetch_add(1, Ordering::Relaxed);
-                        if attention.notify() {
-                            event.fetch_add(1, Ordering::Release);
-                        }
-                    })
-                })
-                .collect();
-            while messages.load(Ordering::Relaxed) < 2 {
-                if !attention.fall_asleep() {
-                    continue;
+        let mut model = loom::model::Builder::new();
+        // Three switches at the worst moments show every known bug of this kind, and take seconds instead of minutes.
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let (attention, messages) = (Attention::new(), AtomicU32::new(0));
+            let world = Arc::new(World { attention, messages, event: Notify::new() });
+            let wakers =
+                [world.clone(), world.clone()].map(|world| thread::spawn(move || publish_and_notify(&world)));
+            while world.messages.load(Ordering::Relaxed) < 2 {
+                // Every round sleeps or consumes a notification, so that there are few of them. loom reports a
+                // deadlock when nobody ends a sleep.
+                if world.attention.fall_asleep() {
+                    world.event.wait();
+                    world.attention.wake_up();
                 }
-                // The kernel ends the sleep when the eventfd is written; loom reports a deadlock when nobody does.
-                while event.load(Ordering::Acquire) == 0 {
-                    thread::yield_now();
-                }
-                event.fetch_sub(1, Ordering::AcqRel);
-                attention.wake_up();
             }
             for waker in wakers {
                 waker.join().expect("a waker");
