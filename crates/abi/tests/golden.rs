@@ -190,9 +190,18 @@ fn setup() {
         codec_level: 9,
         codec_adaptive: true,
     };
+    let attach = Attach {
+        version: 0x6162_6364,
+        workers: 0x0102,
+        cores: &[3, 0],
+        backend: 2,
+        hugepages: true,
+        buffer_bytes: 0x1112_1314_1516_1718,
+        listen: b"[::]:9000",
+    };
     let export = Export { name: b"data", path: b"/srv", access: Access::ReadWrite, peers: b"\x01\0p" };
     let all = [
-        Setup::Attach(Attach { version: 0x6162_6364 }),
+        Setup::Attach(attach),
         Setup::Transport(transport),
         Setup::Peer(Peer { name: b"peer", fingerprint, address: b"host:9000" }),
         Setup::Export(export),

@@ -245,7 +245,7 @@ pub enum Output {
     /// Look at an object's source once more; ends in `SourceChecked`.
     CheckSource { job: JobKey, object: u64, file: FileId },
     /// An object's file is not needed any more.
-    CloseFile { file: FileId },
+    CloseFile { job: JobKey, object: u64, file: FileId },
     /// The scanner of a job is not needed any more.
     CloseScanner { job: JobKey },
 

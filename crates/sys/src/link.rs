@@ -114,13 +114,13 @@ impl Link {
         Ok(())
     }
 
-    /// Control: says `Attach`, receives the answer and takes what it names. Blocks; the caller sets the socket's
+    /// Control: says `attach`, receives the answer and takes what it names. Blocks; the caller sets the socket's
     /// timeouts.
     ///
     /// # Errors
     /// Any [`LinkError`]; all descriptors are closed then.
-    pub fn request(socket: &UnixStream) -> Result<(Attached, Self), LinkError> {
-        send_message(socket, &Setup::Attach(Attach { version: LINK_VERSION }))?;
+    pub fn request(socket: &UnixStream, attach: Attach<'_>) -> Result<(Attached, Self), LinkError> {
+        send_message(socket, &Setup::Attach(attach))?;
         let mut buffer = [0; ATTACHED_BYTES_MAX];
         let (mut length, descriptors) = fds::receive(socket.as_fd(), &mut buffer, fds::DESCRIPTORS_MAX)?;
         let mut wanted = 4;

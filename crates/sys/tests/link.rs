@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use dwcp_abi::codec::Encoded;
-use dwcp_abi::link::{Attached, LINK_VERSION, Setup};
+use dwcp_abi::link::{Attach, Attached, LINK_VERSION, Setup};
 use dwcp_abi::shm::{
     COMMAND_RING, NodeCounter, NodeFigures, Ordering, RECORD_BYTES_MAX, RING_TAIL_WORD, RegionKind,
     WorkerCounter, WorkerFigures,
@@ -18,6 +18,16 @@ use dwcp_sys::shm::{SharedMemory, ShmError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 const INSTANCE: u64 = 0x1122_3344_5566_7788;
+
+const ATTACH: Attach<'_> = Attach {
+    version: LINK_VERSION,
+    workers: 0,
+    cores: b"",
+    backend: 0,
+    hugepages: true,
+    buffer_bytes: 1 << 26,
+    listen: b"",
+};
 
 fn attached(workers: u16) -> Attached {
     Attached { version: LINK_VERSION, workers, instance: INSTANCE, pid: 1, fingerprint: [9; 32] }
@@ -33,7 +43,7 @@ fn exchange(answer: impl FnOnce(&UnixStream) + Send) -> Result<(Attached, Link),
             assert!(matches!(Setup::decode(body).unwrap(), Setup::Attach(_)));
             answer(&dataplane);
         });
-        Link::request(&control)
+        Link::request(&control, ATTACH)
     })
 }
 

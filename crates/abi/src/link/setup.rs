@@ -12,7 +12,7 @@ messages! {
     /// One message of control on the set-up socket.
     pub enum Setup<'a> {
         /// First message of a connection.
-        Attach(Attach) = 1,
+        Attach(Attach<'a>) = 1,
         /// Transport settings.
         Transport(Transport) = 2,
         /// One peer.
@@ -37,10 +37,23 @@ codes! {
 }
 
 records! {
-    /// First message of control.
-    pub struct Attach {
+    /// First message of control. The dataplane has no configuration of its own: at the first `Attach` after its start
+    /// it takes what it is made of from here; later ones change nothing of that.
+    pub struct Attach<'a> {
         /// [`super::LINK_VERSION`] of control.
         pub version: u32,
+        /// Workers; 0 = one per physical core but those for control.
+        pub workers: u16,
+        /// Cores of the workers, each `u16`, little-endian; empty = chosen from the topology.
+        pub cores: &'a [u8],
+        /// Kernel interface: 0 = the best that is permitted, 1 = io_uring, 2 = epoll.
+        pub backend: u8,
+        /// 1 = buffers on hugepages where there are any.
+        pub hugepages: bool,
+        /// Bytes of buffers of all workers together.
+        pub buffer_bytes: u64,
+        /// Where to listen for peers, `address:port`; empty = nowhere, this node only dials.
+        pub listen: &'a [u8],
     }
 
     /// Answer of the dataplane; the descriptors travel beside it.

@@ -235,8 +235,8 @@ impl Engine {
         end: bool,
     ) {
         let Some(send) = self.sends.get_mut(&job) else {
-            for object in objects {
-                self.outputs.push_back(Output::CloseFile { file: object.file });
+            for FoundObject { object, file, .. } in objects {
+                self.outputs.push_back(Output::CloseFile { job, object, file });
             }
             return self.outputs.push_back(Output::DropPack { pack });
         };
@@ -445,7 +445,7 @@ impl Engine {
         let Some(state) = send.objects.remove(&object) else { return };
         send.work.extents.retain(|extent| extent.object != object);
         send.work.returned.retain(|piece| piece.object != object);
-        self.outputs.push_back(Output::CloseFile { file: state.file });
+        self.outputs.push_back(Output::CloseFile { job, object, file: state.file });
         self.fill(job);
     }
 
@@ -470,8 +470,8 @@ impl Engine {
         for pack in send.work.packs.drain(..) {
             self.outputs.push_back(Output::DropPack { pack: pack.pack });
         }
-        for state in send.objects.values() {
-            self.outputs.push_back(Output::CloseFile { file: state.file });
+        for (&object, state) in &send.objects {
+            self.outputs.push_back(Output::CloseFile { job, object, file: state.file });
         }
         self.outputs.push_back(Output::CloseScanner { job });
         self.tell_others(&Tell::JobGone { job });
