@@ -1,0 +1,359 @@
+//! The command line as types. Help texts are what man pages and completions are made of.
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use dwcp_api::{TransferId, TransferQuery, TransferState};
+
+use crate::units::parse_duration;
+
+/// Moves data between sites, and looks after the node that does it.
+#[derive(Debug, Parser)]
+#[command(name = "dwcp", version, about, after_help = EXIT_CODES, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Arguments of every subcommand.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Print the result as JSON, with its type in "schema"
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Socket of the daemon [default: $DWCP_SOCKET, then control.sock in $RUNTIME_DIRECTORY, /run/dwcp,
+    /// /var/lib/dwcp/run]
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "addr")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Address of the daemon instead of its socket, such as http://127.0.0.1:8080
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) addr: Option<String>,
+    /// How long to wait for the daemon [default: 10s for an answer, 30s for its return while following]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// No colours; as NO_COLOR=1 does
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// No notes and no progress, only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say which daemon is asked
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the node in the foreground: start both halves, restart the one that dies
+    Server(Server),
+    /// Send files and directories to a peer
+    Send(Send),
+    /// Fetch files and directories from a peer
+    Fetch(Fetch),
+    /// List, show, follow and cancel transfers
+    Transfers(Transfers),
+    /// Show the node at a glance; exits 0 healthy, 1 degraded, 2 unhealthy, 3 unreachable
+    Status(StatusArguments),
+    /// Print the counters: per core, of the node, of the kernel programs
+    Stats,
+    /// Look for what keeps the node from working well, and say what to do
+    Doctor(Doctor),
+    /// Check and show the configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the fingerprint that peers list as this node's identity
+    Identity,
+    /// List the peers
+    Peers,
+    /// Print the version of the command and of the daemon
+    Version,
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages
+    Man {
+        /// Directory to write them to; it must exist
+        directory: PathBuf,
+    },
+    /// Become one half of the node, and die with the process that asked for it
+    #[command(hide = true)]
+    Half(Half),
+}
+
+/// Arguments of `server`.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// The configuration [default: $DWCP_CONFIG, then /etc/dwcp]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where identity and transfers are kept
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "STATE_DIRECTORY",
+        hide_env_values = true,
+        default_value = "/var/lib/dwcp"
+    )]
+    pub(crate) state_dir: PathBuf,
+    /// Where the sockets are made [default: /run/dwcp, else /var/lib/dwcp/run]
+    #[arg(long, value_name = "DIR", env = "RUNTIME_DIRECTORY", hide_env_values = true)]
+    pub(crate) runtime_dir: Option<PathBuf>,
+    /// Only check the configuration
+    #[arg(long)]
+    pub(crate) validate: bool,
+}
+
+/// Arguments of the hidden `half`.
+#[derive(Debug, Args)]
+pub(crate) struct Half {
+    /// Process id of the one who asked
+    #[arg(long)]
+    pub(crate) parent: i32,
+    /// Program and arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+#[command(override_usage = "dwcp send [OPTIONS] <SRC>... <PEER:DEST>")]
+pub(crate) struct Send {
+    /// SRC: files and directories of this node. PEER:DEST, as the last: peer and path there, such as
+    /// berlin:/srv/data or berlin:EXPORT/below
+    #[arg(required = true, value_name = "SRC|PEER:DEST", value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) places: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) job: Job,
+}
+
+/// Arguments of `fetch`.
+#[derive(Debug, Args)]
+#[command(override_usage = "dwcp fetch [OPTIONS] <PEER:SRC>... <DEST>")]
+pub(crate) struct Fetch {
+    /// PEER:SRC: peer and path there, such as berlin:/srv/data or berlin:EXPORT/below; all of one peer. DEST, as the
+    /// last: directory of this node that receives
+    #[arg(required = true, value_name = "PEER:SRC|DEST", value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) places: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) job: Job,
+}
+
+/// What `send` and `fetch` have in common.
+#[derive(Debug, Args)]
+pub(crate) struct Job {
+    /// Lanes to use, 1 to 1024 [default: as configured]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) streams: Option<u16>,
+    /// Leave files alone whose size and time are equal at the receiver
+    #[arg(long)]
+    pub(crate) skip_unchanged: bool,
+    /// Print the transfer's id and leave; it goes on in the daemon
+    #[arg(long, conflicts_with_all = ["progress", "cancel_on_interrupt"])]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) following: Following,
+}
+
+/// How to follow a transfer.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Following {
+    /// How to show progress
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    pub(crate) progress: Progress,
+    /// Ctrl-C cancels the transfer instead of leaving it to the daemon
+    #[arg(long)]
+    pub(crate) cancel_on_interrupt: bool,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// A bar on a terminal, else lines
+    Auto,
+    /// A bar on stderr
+    Bar,
+    /// A line each second on stderr
+    Line,
+    /// A line of JSON on stdout for each report
+    Json,
+    /// Nothing
+    None,
+}
+
+/// Arguments of `transfers`.
+#[derive(Debug, Args)]
+pub(crate) struct Transfers {
+    #[command(subcommand)]
+    pub(crate) command: Option<TransfersCommand>,
+    #[command(flatten)]
+    pub(crate) list: TransfersList,
+}
+
+/// What to do with transfers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TransfersCommand {
+    /// List transfers, newest first (what `transfers` alone does)
+    List(TransfersList),
+    /// Show one transfer
+    Show {
+        /// Its number
+        id: TransferId,
+    },
+    /// Cancel a transfer
+    Cancel {
+        /// Its number
+        id: TransferId,
+    },
+    /// Follow a transfer to its end
+    Follow {
+        /// Its number
+        id: TransferId,
+        #[command(flatten)]
+        following: Following,
+    },
+}
+
+/// Which transfers to list.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub(crate) struct TransfersList {
+    /// Only those in this state
+    #[arg(long, value_name = "STATE", value_parser = state_parser())]
+    pub(crate) state: Option<TransferState>,
+    /// At most so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(TransferQuery::LIMIT_MAX)))]
+    pub(crate) limit: Option<u16>,
+    /// Go on where the page before ended: its "next_cursor"
+    #[arg(long)]
+    pub(crate) cursor: Option<String>,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    /// Show it again and again, every 2s or as given
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = parse_duration)]
+    pub(crate) watch: Option<Duration>,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The configuration to judge [default: $DWCP_CONFIG, then /etc/dwcp]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where identity and transfers are kept
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "STATE_DIRECTORY",
+        hide_env_values = true,
+        default_value = "/var/lib/dwcp"
+    )]
+    pub(crate) state_dir: PathBuf,
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Check a configuration and name every mistake by file, line and column; exits 0 or 78
+    Validate {
+        /// The file [default: $DWCP_CONFIG, then /etc/dwcp]
+        file: Option<PathBuf>,
+    },
+    /// Show the values in use: the daemon's, or what a file would give
+    Show {
+        /// A file to show instead of the daemon's values
+        file: Option<PathBuf>,
+    },
+}
+
+/// Shells with completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+fn state_parser() -> impl TypedValueParser<Value = TransferState> {
+    PossibleValuesParser::new(TransferState::ALL.map(TransferState::name)).map(|name| {
+        // Only the names of states pass the parser before.
+        TransferState::ALL.into_iter().find(|state| state.name() == name).unwrap_or(TransferState::Queued)
+    })
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done   1 failed   2 wrong arguments   3 cannot reach the daemon   4 timed out   5 refused now
+  6 some entries failed   7 not permitted   77 skipped   78 wrong configuration   130 Ctrl-C
+  status: 0 healthy   1 degraded   2 unhealthy   3 unreachable";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_between_places() {
+        let cli = Cli::try_parse_from(["dwcp", "send", "a", "b", "--streams", "4", "berlin:/c"]).unwrap();
+        let Command::Send(send) = cli.command else { panic!("not a send") };
+        assert_eq!(send.places, ["a", "b", "berlin:/c"]);
+        assert_eq!(send.job.streams, Some(4));
+    }
+
+    #[test]
+    fn names_that_look_like_options_come_after_two_dashes() {
+        let cli = Cli::try_parse_from(["dwcp", "send", "--", "-a", "berlin:-b"]).unwrap();
+        let Command::Send(send) = cli.command else { panic!("not a send") };
+        assert_eq!(send.places, ["-a", "berlin:-b"]);
+    }
+
+    #[test]
+    fn watch_has_a_default() {
+        for (argument, watch) in [("--watch", 2000), ("--watch=500ms", 500)] {
+            let cli = Cli::try_parse_from(["dwcp", "status", argument]).unwrap();
+            let Command::Status(status) = cli.command else { panic!("not a status") };
+            assert_eq!(status.watch, Some(Duration::from_millis(watch)));
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        for arguments in [
+            &["dwcp", "send"][..],
+            &["dwcp", "send", "--streams", "0", "a", "b:c"],
+            &["dwcp", "send", "--streams", "1025", "a", "b:c"],
+            &["dwcp", "send", "--detach", "--progress", "bar", "a", "b:c"],
+            &["dwcp", "transfers", "show", "seven"],
+            &["dwcp", "transfers", "--state", "bored"],
+            &["dwcp", "--socket", "a", "--addr", "b", "status"],
+            &["dwcp", "status", "--timeout", "0s"],
+            &["dwcp", "-q", "-v", "status"],
+        ] {
+            assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_command_is_named() {
+        let error = Cli::try_parse_from(["dwcp", "statsu"]).unwrap_err().to_string();
+        assert!(error.contains("'status'") || error.contains("'stats'"), "{error}");
+        let error =
+            Cli::try_parse_from(["dwcp", "send", "--skip-unchange", "a", "b:c"]).unwrap_err().to_string();
+        assert!(error.contains("--skip-unchanged"), "{error}");
+    }
+}

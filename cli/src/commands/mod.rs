@@ -1,0 +1,36 @@
+//! One file for each subcommand. `main` calls [`run`]; each subcommand gives back what to leave with.
+pub(crate) mod config;
+mod generate;
+mod identity;
+mod peers;
+mod stats;
+mod status;
+mod transfer;
+mod transfers;
+mod version;
+
+use crate::arguments::{Cli, Command};
+use crate::context::Context;
+use crate::exit::{Code, Failure};
+use crate::{doctor, server};
+
+/// Does what the arguments say.
+pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
+    let context = Context::new(cli.global);
+    match cli.command {
+        Command::Server(arguments) => server::run(&context, &arguments).await,
+        Command::Send(arguments) => transfer::send(&context, &arguments).await,
+        Command::Fetch(arguments) => transfer::fetch(&context, &arguments).await,
+        Command::Transfers(arguments) => transfers::run(&context, arguments).await,
+        Command::Status(arguments) => status::run(&context, arguments.watch).await,
+        Command::Stats => stats::run(&context).await,
+        Command::Doctor(arguments) => doctor::run(&context, &arguments).await,
+        Command::Config(command) => config::run(&context, command).await,
+        Command::Identity => identity::run(&context).await,
+        Command::Peers => peers::run(&context).await,
+        Command::Version => version::run(&context).await,
+        Command::Completion { shell } => generate::completion(shell),
+        Command::Man { directory } => generate::man(&directory),
+        Command::Half(arguments) => server::become_half(&arguments),
+    }
+}
