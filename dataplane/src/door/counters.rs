@@ -10,6 +10,7 @@ pub struct Counters {
     timed_out: AtomicU64,
     refused: AtomicU64,
     turned_away: AtomicU64,
+    pauses: AtomicU64,
     half_open: AtomicU64,
 }
 
@@ -26,6 +27,8 @@ pub struct Figures {
     pub refused: u64,
     /// Connections closed at once, because their source had too many.
     pub turned_away: u64,
+    /// Times that a listener paused, because the process had no descriptors or memory left.
+    pub pauses: u64,
     /// Connections without a finished greeting, now.
     pub half_open: u64,
 }
@@ -48,6 +51,7 @@ impl Counters {
             timed_out: self.timed_out.load(Relaxed),
             refused: self.refused.load(Relaxed),
             turned_away: self.turned_away.load(Relaxed),
+            pauses: self.pauses.load(Relaxed),
             half_open: self.half_open.load(Relaxed),
         }
     }
@@ -67,6 +71,10 @@ impl Counters {
 
     pub(super) fn count_turned_away(&self) {
         self.turned_away.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_pause(&self) {
+        self.pauses.fetch_add(1, Relaxed);
     }
 
     pub(super) fn set_half_open(&self, count: usize) {

@@ -158,8 +158,8 @@ impl Dial {
         self.failures.push(format!("{address}: {error}"));
     }
 
-    /// What every address said.
-    pub(super) fn failures(&self) -> String {
-        self.failures.join("; ")
+    /// What every address said that was tried to its end.
+    pub(super) fn failures(&self) -> &[String] {
+        &self.failures
     }
 }

@@ -7,10 +7,12 @@
 //! dial that came to nothing, and decides. The number of connections without a finished greeting is bounded, as is
 //! the time each of them may take.
 mod accept;
+mod attempt;
 mod counters;
 mod dial;
 mod exact;
 mod handshake;
+mod outcome;
 mod parting;
 mod plan;
 mod report;
@@ -354,3 +356,6 @@ impl fmt::Display for Direction {
 }
 
 const ORDERS_IN_CHANNEL: usize = 1024;
+
+#[cfg(test)]
+mod tests;

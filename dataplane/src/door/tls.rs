@@ -81,6 +81,7 @@ impl Tls {
 /// Connections in memory, for tests of what comes after them.
 #[cfg(test)]
 pub(crate) mod testing {
+    use rustls::sign::CertifiedKey;
     use rustls::{CipherSuite, Connection};
 
     use super::*;
@@ -107,6 +108,14 @@ pub(crate) mod testing {
             carry(&mut acceptor, &mut dialler);
         }
         (dialler, acceptor)
+    }
+
+    /// Shows one node's certificate with another node's key.
+    pub(crate) fn impostor(shown: &Identity, own: &Identity) -> Tls {
+        let certified = CertifiedKey::new(shown.certified().cert.clone(), Arc::clone(&own.certified().key));
+        let mut tls = Tls::new(own);
+        tls.shown = Arc::new(SingleCertAndKey::from(certified));
+        tls
     }
 
     /// Everything that `from` has to say, to `to`.

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -13,15 +14,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 
 use super::accept::{Arrival, Gate, source_of};
+use super::attempt::{Attempt, Origin, Phase};
 use super::counters::{Counters, Verdict};
-use super::dial::{Dial, DialQueue, Waiting};
-use super::handshake::{Greeted, Handshake, HandshakeError, Progress, Terms};
-use super::parting::{PARTING_TIME, Parting};
+use super::dial::{Dial, DialQueue};
+use super::handshake::{Handshake, Progress, Terms};
 use super::plan::{PeerName, Plan};
-use super::report::{self, Dialled};
+use super::report;
 use super::resolve::Resolver;
 use super::tls::Tls;
-use super::{DialFailed, DialFailure, DialOrder, Direction, DoorConfig, LaneReady, LaneSink, Order, socket};
+use super::{DialFailed, DialFailure, DialOrder, Direction, DoorConfig, LaneSink, Order, socket};
 use crate::identity::{Fingerprint, Identity};
 
 /// What the thread is made of.
@@ -36,44 +37,15 @@ pub(super) struct Parts {
 /// The thread's state.
 pub(super) struct Turn {
     config: DoorConfig,
-    parts: Parts,
+    pub(super) parts: Parts,
     tls: Tls,
-    own: Fingerprint,
-    plan: Arc<Plan>,
-    queue: DialQueue,
+    pub(super) own: Fingerprint,
+    pub(super) plan: Arc<Plan>,
+    pub(super) queue: DialQueue,
     resolver: Resolver,
-    attempts: BTreeMap<u64, Attempt>,
+    pub(super) attempts: BTreeMap<u64, Attempt>,
     next_id: u64,
     warned: Option<Instant>,
-}
-
-/// One connection without a finished greeting.
-struct Attempt {
-    stream: TcpStream,
-    remote: SocketAddr,
-    started: Instant,
-    deadline: Instant,
-    origin: Origin,
-    phase: Phase,
-}
-
-enum Origin {
-    Dialled(Dial),
-    Accepted,
-    /// Its end has been reported.
-    Over(Direction),
-}
-
-enum Phase {
-    /// This address may take until then.
-    Connecting {
-        until: Instant,
-    },
-    Greeting {
-        handshake: Box<Handshake>,
-        wanted: Progress,
-    },
-    Parting(Parting),
 }
 
 /// What `poll` woke up for.
@@ -198,7 +170,7 @@ impl Turn {
             let now = Instant::now();
             let time_left = deadline.saturating_duration_since(now);
             let Some((remote, share)) = dial.next_address(time_left) else {
-                let reason = report::unreachable(&dial.peer.name, &dial.failures());
+                let reason = report::unreachable(&dial.peer.name, &dial.failures().join("; "));
                 self.parts.counters.count(Verdict::Failed);
                 return self.fail_dial(&dial, DialFailure::Unreachable, reason);
             };
@@ -228,6 +200,7 @@ impl Turn {
                 Arrival::Nobody => return,
                 Arrival::Lost(error) => tracing::debug!(%error, "an arriving connection was lost"),
                 Arrival::Paused(error) => {
+                    self.parts.counters.count_pause();
                     return self.warn(|| tracing::warn!(%error, "no connections can be accepted at present"));
                 }
             }
@@ -254,7 +227,7 @@ impl Turn {
         self.add(Attempt { stream, remote, started, deadline, origin: Origin::Accepted, phase });
     }
 
-    fn advance(&mut self, id: u64) {
+    pub(super) fn advance(&mut self, id: u64) {
         let Some(mut attempt) = self.attempts.remove(&id) else { return };
         match &mut attempt.phase {
             Phase::Connecting { .. } => self.finish_connect(id, attempt),
@@ -295,124 +268,11 @@ impl Turn {
         }
     }
 
-    fn connect_failed(&mut self, attempt: Attempt, error: &io::Error) {
+    pub(super) fn connect_failed(&mut self, attempt: Attempt, error: &io::Error) {
         let Attempt { remote, started, deadline, origin, .. } = attempt;
         let Origin::Dialled(mut dial) = origin else { return };
         dial.note_failure(remote, error);
         self.connect(dial, started, deadline);
-    }
-
-    fn finish_greeting(&mut self, attempt: Attempt) {
-        let Attempt { stream, remote, origin, phase, .. } = attempt;
-        let Phase::Greeting { handshake, .. } = phase else { return };
-        let finished = handshake.finish().and_then(|greeted| {
-            stream.set_nonblocking(false)?;
-            Ok(greeted)
-        });
-        match finished {
-            Ok(greeted) => self.hand_over(stream, remote, &origin, greeted),
-            Err(error) => self.report_failure(&origin, remote, &error),
-        }
-    }
-
-    fn hand_over(&mut self, stream: TcpStream, remote: SocketAddr, origin: &Origin, greeted: Greeted) {
-        let Greeted { fingerprint, agreement, secrets } = greeted;
-        let peer = self.plan.by_fingerprint(&fingerprint).map(|peer| peer.name.clone());
-        let expected = match origin {
-            Origin::Dialled(dial) => Some(&dial.peer.name),
-            Origin::Accepted | Origin::Over(_) => peer.as_ref(),
-        };
-        let Some(peer) = peer.as_ref().filter(|peer| Some(*peer) == expected) else {
-            // The plan has changed since the greeting began.
-            let error = HandshakeError::Identity { presented: fingerprint };
-            return self.report_failure(origin, remote, &error);
-        };
-        self.parts.counters.count_success();
-        self.parts.sink.lane_ready(LaneReady {
-            fd: stream.into(),
-            peer: peer.clone(),
-            direction: origin.direction(),
-            instance: agreement.instance,
-            token: agreement.token,
-            version: agreement.version,
-            features: agreement.features,
-            chunk_length_max: agreement.chunk_length_max,
-            credit_bytes: agreement.credit_bytes,
-            secrets,
-            remote,
-        });
-    }
-
-    fn fail_greeting(&mut self, id: u64, attempt: Attempt, error: &HandshakeError) {
-        let Attempt { stream, remote, started, deadline, origin, .. } = attempt;
-        self.report_failure(&origin, remote, error);
-        let Some(parting) = Parting::begin(&stream) else { return };
-        let deadline = deadline.min(Instant::now() + PARTING_TIME);
-        let origin = Origin::Over(origin.direction());
-        let phase = Phase::Parting(parting);
-        self.attempts.insert(id, Attempt { stream, remote, started, deadline, origin, phase });
-        self.advance(id);
-    }
-
-    fn report_failure(&mut self, origin: &Origin, remote: SocketAddr, error: &HandshakeError) {
-        let verdict = report::verdict(error);
-        self.parts.counters.count(verdict);
-        match origin {
-            Origin::Dialled(dial) => {
-                let dialled = Dialled { peer: &dial.peer, remote, own: self.own };
-                let (failure, reason) = report::handshake_failed(dialled, error);
-                self.fail_dial(dial, failure, reason);
-            }
-            Origin::Accepted if verdict == Verdict::Refused => {
-                self.warn(|| tracing::warn!(%remote, %error, "a connection was refused"));
-            }
-            Origin::Accepted | Origin::Over(_) => tracing::debug!(%remote, %error, "a connection failed"),
-        }
-    }
-
-    fn fail_dial(&mut self, dial: &Dial, failure: DialFailure, reason: String) {
-        if failure.concerns_peer() {
-            for waiting in self.queue.take_of_peer(&dial.peer.name) {
-                self.drop_waiting(waiting, failure, reason.clone());
-            }
-        }
-        let (peer, token) = (dial.peer.name.clone(), dial.token);
-        self.parts.sink.dial_failed(DialFailed { peer, token, lanes: 1, failure, reason });
-    }
-
-    fn drop_waiting(&mut self, waiting: Waiting, failure: DialFailure, reason: String) {
-        let Waiting { token, lanes, .. } = waiting;
-        let peer = waiting.peer.name.clone();
-        self.parts.sink.dial_failed(DialFailed { peer, token, lanes, failure, reason });
-    }
-
-    fn expire(&mut self) {
-        let now = Instant::now();
-        for waiting in self.queue.take_overdue(now) {
-            let reason = report::unresolved(&waiting.peer, "no answer in time");
-            self.drop_waiting(waiting, DialFailure::Unresolved, reason);
-        }
-        let overdue = self.attempts.iter().filter(|(_, attempt)| attempt.due() <= now);
-        for id in overdue.map(|(id, _)| *id).collect::<Vec<_>>() {
-            let Some(attempt) = self.attempts.remove(&id) else { continue };
-            match (&attempt.origin, &attempt.phase) {
-                (Origin::Dialled(_), Phase::Connecting { .. }) if now < attempt.deadline => {
-                    self.connect_failed(attempt, &io::ErrorKind::TimedOut.into());
-                }
-                (Origin::Dialled(dial), _) => {
-                    self.parts.counters.count(Verdict::TimedOut);
-                    let seconds = attempt.deadline.duration_since(attempt.started).as_secs_f32();
-                    let tried = dial.failures() + &attempt.remote.to_string();
-                    let reason = report::timed_out(&dial.peer.name, &tried, seconds);
-                    self.fail_dial(dial, DialFailure::TimedOut, reason);
-                }
-                (Origin::Accepted, _) => {
-                    self.parts.counters.count(Verdict::TimedOut);
-                    tracing::debug!(remote = %attempt.remote, "a connection was not complete in time");
-                }
-                (Origin::Over(_), _) => {}
-            }
-        }
     }
 
     /// Sleeps until a socket is ready, somebody rings, or the next deadline.
@@ -434,7 +294,12 @@ impl Turn {
         polled.push(PollFd::new(self.parts.wake.as_fd(), PollFlags::POLLIN));
         match poll(&mut polled, self.timeout(now)) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => panic!("poll of {} descriptors: {error}", polled.len()),
+            Err(error) => {
+                // No memory in the kernel, or a limit of descriptors below our own: neither must make this loop spin.
+                tracing::error!(%error, descriptors = polled.len(), "poll failed");
+                thread::park_timeout(POLL_PAUSE);
+                return Vec::new();
+            }
         }
         let ready = polled.iter().map(|polled| polled.any().unwrap_or(true));
         sources.into_iter().zip(ready).filter_map(|(source, ready)| ready.then_some(source)).collect()
@@ -449,21 +314,6 @@ impl Turn {
         // Rounded up, so that the deadline has passed when poll returns.
         let wait = until.saturating_duration_since(now) + Duration::from_millis(1);
         PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
-    }
-
-    /// Everything unfinished ends here, and whoever waits for it hears so.
-    fn close(mut self) {
-        let reason = |peer: &PeerName| format!("this node is stopping: no lane to the peer `{peer}`");
-        for attempt in std::mem::take(&mut self.attempts).into_values() {
-            if let Origin::Dialled(dial) = &attempt.origin {
-                self.fail_dial(dial, DialFailure::Busy, reason(&dial.peer.name));
-            }
-        }
-        for waiting in self.queue.take_all() {
-            let reason = reason(&waiting.peer.name);
-            self.drop_waiting(waiting, DialFailure::Busy, reason);
-        }
-        self.parts.counters.set_half_open(0);
     }
 
     fn count(&self, direction: Direction) -> usize {
@@ -482,7 +332,7 @@ impl Turn {
     }
 
     /// What strangers can cause must not fill the log: one warning a second.
-    fn warn(&mut self, warn: impl FnOnce()) {
+    pub(super) fn warn(&mut self, warn: impl FnOnce()) {
         let now = Instant::now();
         if self.warned.is_none_or(|warned| now.duration_since(warned) >= WARNING_INTERVAL) {
             self.warned = Some(now);
@@ -491,40 +341,6 @@ impl Turn {
     }
 }
 
-impl Attempt {
-    fn direction(&self) -> Direction {
-        self.origin.direction()
-    }
-
-    /// When it will have taken too long.
-    fn due(&self) -> Instant {
-        match self.phase {
-            Phase::Connecting { until } => until.min(self.deadline),
-            Phase::Greeting { .. } | Phase::Parting(_) => self.deadline,
-        }
-    }
-
-    fn interest(&self) -> PollFlags {
-        match &self.phase {
-            Phase::Connecting { .. } | Phase::Greeting { wanted: Progress::Writable, .. } => {
-                PollFlags::POLLOUT
-            }
-            Phase::Greeting { wanted: Progress::Readable | Progress::Complete, .. } | Phase::Parting(_) => {
-                PollFlags::POLLIN
-            }
-        }
-    }
-}
-
-impl Origin {
-    fn direction(&self) -> Direction {
-        match self {
-            Self::Dialled(_) => Direction::Dialled,
-            Self::Accepted => Direction::Accepted,
-            Self::Over(direction) => *direction,
-        }
-    }
-}
-
+const POLL_PAUSE: Duration = Duration::from_millis(100);
 const ORDERS_PER_TURN: usize = 256;
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use dwcp_dataplane::door::{
     DialFailed, DialOrder, Door, DoorConfig, Figures, LaneReady, LaneSink, Payload, PeerName, Plan, PlanPeer,
 };
 use dwcp_dataplane::identity::{Fingerprint, Identity};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
 
 /// Longest that a test waits for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -126,12 +126,10 @@ impl Node {
 
     /// Connects from a certain local address.
     pub(crate) fn connect_from(&self, source: IpAddr) -> TcpStream {
-        let made =
-            socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("socket");
+        let socket = unconnected();
         let local = SockaddrStorage::from(SocketAddr::new(source, 0));
-        bind(made.as_raw_fd(), &local).expect("local address");
-        connect(made.as_raw_fd(), &SockaddrStorage::from(self.address())).expect("connection");
-        made.into()
+        bind(socket.as_raw_fd(), &local).expect("local address");
+        connect(socket, self.address())
     }
 
     /// Closes the door; what came out of it remains.
@@ -140,6 +138,17 @@ impl Node {
         drop(door);
         events
     }
+}
+
+/// A TCP socket.
+pub(crate) fn unconnected() -> OwnedFd {
+    socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("socket")
+}
+
+/// Connects it.
+pub(crate) fn connect(socket: OwnedFd, address: SocketAddr) -> TcpStream {
+    nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address)).expect("connection");
+    socket.into()
 }
 
 /// A plan with these peers: name, fingerprint, address.
@@ -154,8 +163,7 @@ pub(crate) fn plan(peers: &[(&str, Fingerprint, &str)]) -> Plan {
 
 /// An address where a connection is refused as long as the socket beside it lives: bound, but not listening.
 pub(crate) fn deaf_address() -> (SocketAddr, OwnedFd) {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let deaf = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("socket");
+    let deaf = unconnected();
     bind(deaf.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("port");
     let stream = TcpStream::from(deaf);
     (stream.local_addr().expect("address"), stream.into())
