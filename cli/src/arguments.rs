@@ -98,13 +98,13 @@ pub(crate) struct Server {
     #[arg(
         long,
         value_name = "DIR",
-        env = "STATE_DIRECTORY",
+        env = "DWCP_STATE_DIR",
         hide_env_values = true,
-        default_value = "/var/lib/dwcp"
+        default_value = "/var/lib/dwcp/state"
     )]
     pub(crate) state_dir: PathBuf,
-    /// Where the sockets are made [default: /run/dwcp, else /var/lib/dwcp/run]
-    #[arg(long, value_name = "DIR", env = "RUNTIME_DIRECTORY", hide_env_values = true)]
+    /// Where the sockets are made [default: $RUNTIME_DIRECTORY, else /run/dwcp, else /var/lib/dwcp/run]
+    #[arg(long, value_name = "DIR", env = "DWCP_RUNTIME_DIR", hide_env_values = true)]
     pub(crate) runtime_dir: Option<PathBuf>,
     /// Only check the configuration
     #[arg(long)]
@@ -253,9 +253,9 @@ pub(crate) struct Doctor {
     #[arg(
         long,
         value_name = "DIR",
-        env = "STATE_DIRECTORY",
+        env = "DWCP_STATE_DIR",
         hide_env_values = true,
-        default_value = "/var/lib/dwcp"
+        default_value = "/var/lib/dwcp/state"
     )]
     pub(crate) state_dir: PathBuf,
 }

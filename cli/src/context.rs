@@ -29,7 +29,7 @@ impl Context {
         let wanted = Wanted {
             socket: global.socket.or_else(|| variable().map(Into::into)),
             address: global.addr,
-            runtime_directory: std::env::var_os("RUNTIME_DIRECTORY").map(Into::into),
+            runtime_directory: RUNTIME_VARIABLES.iter().find_map(std::env::var_os).map(Into::into),
         };
         // https://no-color.org: any value but the empty one counts.
         let refused = global.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -66,6 +66,8 @@ impl Context {
     }
 }
 
+/// What says where the daemon's sockets are: for people, and by systemd.exec(5).
+const RUNTIME_VARIABLES: [&str; 2] = ["DWCP_RUNTIME_DIR", "RUNTIME_DIRECTORY"];
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than the longest pause of the supervisor and a start of control.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ pub(crate) struct Wanted {
     pub(crate) socket: Option<PathBuf>,
     /// `--addr`.
     pub(crate) address: Option<String>,
-    /// `$RUNTIME_DIRECTORY`, one or several separated by colons (systemd.exec(5)).
+    /// `$DWCP_RUNTIME_DIR`, else `$RUNTIME_DIRECTORY`: one or several separated by colons (systemd.exec(5)).
     pub(crate) runtime_directory: Option<PathBuf>,
 }
 

@@ -116,15 +116,17 @@ impl From<ClientError> for Failure {
 }
 
 fn code_of_problem(problem: &Problem) -> Code {
-    if problem.kind == Problem::UNKNOWN_PEER {
-        return Code::Usage;
+    match problem.kind.as_str() {
+        Problem::UNKNOWN_PEER => Code::Usage,
+        Problem::REFUSED => Code::Refused,
+        Problem::PERMISSION => Code::Permission,
+        _ => code_of_status(problem.status),
     }
-    code_of_status(problem.status)
 }
 
 fn code_of_status(status: u16) -> Code {
     match status {
-        400 | 413 | 422 => Code::Usage,
+        400 | 413 | 415 | 422 => Code::Usage,
         401 | 403 => Code::Permission,
         408 | 504 => Code::Timeout,
         409 | 423 | 429 | 503 => Code::Refused,

@@ -45,6 +45,9 @@ fn silence_is_4_and_for_status_3() {
         let ran = Ran::of(dwcp(&["--timeout", "50ms", command]).env("DWCP_SOCKET", &socket));
         assert_eq!(ran.code, code, "{}", ran.stderr);
     }
+    let ran = Ran::of(dwcp(&["--timeout", "50ms", "send", "a", "b:c"]).env("DWCP_SOCKET", &socket));
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    assert!(ran.stderr.contains("may have been created"), "{}", ran.stderr);
 }
 
 /// A daemon that refuses everything.
@@ -64,6 +67,12 @@ fn refusals_have_the_code_of_their_reason() {
         ("422 Unprocessable Content", r#"{"status":422,"detail":"too many sources"}"#, 2, "too many sources"),
         ("409 Conflict", r#"{"status":409,"detail":"it has ended"}"#, 5, "it has ended"),
         ("503 Service Unavailable", r#"{"status":503,"title":"draining"}"#, 5, "draining"),
+        (
+            "507 Insufficient Storage",
+            r#"{"type":"urn:dwcp:problem:refused","status":507,"detail":"the job store did not take it"}"#,
+            5,
+            "did not take it",
+        ),
         ("403 Forbidden", r#"{"status":403,"detail":"read only"}"#, 7, "read only"),
         ("504 Gateway Timeout", r#"{"status":504,"detail":"busy"}"#, 4, "busy"),
         ("500 Internal Server Error", r#"{"status":500,"detail":"store is full"}"#, 1, "store is full"),

@@ -1,6 +1,7 @@
 //! `dwcp send` and `dwcp fetch`: understand the arguments, create the transfer, follow it.
 use std::ffi::OsString;
 
+use dwcp_api::client::ClientError;
 use dwcp_api::{Direction, SOURCES_MAX, TransferOptions, TransferRequest};
 
 use crate::arguments::{Fetch, Job, Send};
@@ -87,7 +88,7 @@ fn options(job: &Job) -> TransferOptions {
 
 async fn start(context: &Context, request: &TransferRequest, job: &Job) -> Result<Code, Failure> {
     let client = context.client()?;
-    let transfer = client.create_transfer(request).await?;
+    let transfer = client.create_transfer(request).await.map_err(uncertain)?;
     if !job.detach {
         return follow::run(context, client, transfer.id, job.following).await;
     }
@@ -100,6 +101,17 @@ async fn start(context: &Context, request: &TransferRequest, job: &Job) -> Resul
     context
         .note(&format!("transfer {id} goes on in the daemon; follow it with `dwcp transfers follow {id}`"));
     Ok(Code::Ok)
+}
+
+/// Without an answer nobody knows whether the daemon took the transfer.
+fn uncertain(error: ClientError) -> Failure {
+    let is_uncertain = matches!(error, ClientError::Timeout { .. } | ClientError::Lost(_));
+    let failure = Failure::from(error);
+    if is_uncertain {
+        return failure
+            .with_hint("the transfer may have been created all the same: look with `dwcp transfers`");
+    }
+    failure
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Display {
     fn bar() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(BAR_HZ));
         // The template is a constant; without it the default bar is shown.
-        if let Ok(style) = ProgressStyle::with_template("{bar:24} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {wide_msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         Self::Bar(bar)

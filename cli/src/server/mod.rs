@@ -205,8 +205,8 @@ struct Directories {
 
 fn directories(arguments: &Server) -> Result<Directories, Failure> {
     let state = make(&arguments.state_dir)?;
-    if let Some(runtime) = &arguments.runtime_dir {
-        return Ok(Directories { state, runtime: make(runtime)? });
+    if let Some(runtime) = arguments.runtime_dir.clone().or_else(service_runtime_directory) {
+        return Ok(Directories { state, runtime: make(&runtime)? });
     }
     let places = crate::endpoint::RUNTIME_DIRECTORIES;
     let mut failure = None;
@@ -217,6 +217,12 @@ fn directories(arguments: &Server) -> Result<Directories, Failure> {
         }
     }
     Err(failure.unwrap_or_else(|| Failure::general("no runtime directory")))
+}
+
+/// The first directory that a service manager made for us (systemd.exec(5), RuntimeDirectory=).
+fn service_runtime_directory() -> Option<PathBuf> {
+    let directories = std::env::var_os("RUNTIME_DIRECTORY")?;
+    std::env::split_paths(&directories).next().filter(|directory| !directory.as_os_str().is_empty())
 }
 
 /// The directory as an absolute path, made where it is missing.
