@@ -1,9 +1,15 @@
-//! The dataplane: moves bytes. One pinned thread per core ([`worker`]), each with its own ring, engine and
-//! buffers; helper threads for what blocks ([`tree`], [`door`]); [`link`] to control; [`bpf`] programs.
+//! The dataplane: moves bytes. One pinned thread per core ([`worker`]), each with its own ring, engine and buffers;
+//! helper threads for what blocks ([`jobs`] with their [`tree`]s, the [`door`] for new lanes); [`link`] to control;
+//! [`bpf`] programs in the kernel. [`node`] is what the threads share.
 pub mod bpf;
 pub mod door;
+pub mod features;
 pub mod identity;
+pub mod jobs;
+pub mod keeper;
 pub mod link;
+pub mod node;
+pub mod plan;
 pub mod record;
 pub mod tree;
 pub mod worker;

@@ -1,1 +1,7 @@
-//! link: to be written.
+//! The dataplane's side of the link: waits for control, starts the workers when it attaches for the first time, hands
+//! over shared memory, takes plans. A control that dies is waited for again; the workers go on meanwhile.
+mod plan;
+mod serve;
+mod start;
+
+pub use serve::{Paths, ServeError, serve};

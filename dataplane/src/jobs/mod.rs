@@ -1,0 +1,114 @@
+//! Trees of jobs, each on a thread of its own, because file systems block: scanning and packing at the sender
+//! ([`sending`]), unpacking and committing at the receiver ([`receiving`]). Workers send orders by descriptor and
+//! number, and get replies in their inbox; no payload of large objects comes by here.
+mod receiving;
+mod sending;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crossbeam_channel::Sender;
+use dwcp_abi::wire::Code;
+use dwcp_engine::{FinalCheck, FoundObject, Hash, JobKey, OpenedObject, TaskId};
+
+pub use receiving::{Destination, ReceiveTree, start_receiver};
+pub use sending::{SendTree, exported_sources, start_scanner};
+
+/// An order to the thread of a sending job.
+#[derive(Debug)]
+pub enum ScanOrder {
+    /// Fill the next pack into this room.
+    Fill(Vec<u8>),
+    /// Fill the next pack of closing entries.
+    Finals(Vec<u8>),
+    /// Look at an object's source once more.
+    Check(u64),
+    /// The object is over.
+    Forget(u64),
+}
+
+/// An order to the thread of a receiving job.
+#[expect(missing_docs, reason = "fields have the names of what the variant's sentence speaks of")]
+#[derive(Debug)]
+pub enum ReceiveOrder {
+    /// Unpack for this worker.
+    Unpack { worker: u16, task: TaskId, pack: Vec<u8> },
+    /// Make an object durable under its name, after reading it again if it must have this digest.
+    Commit { object: u64, verify: Option<Hash> },
+    /// Nothing of the object remains.
+    Discard(u64),
+    /// Close the tree.
+    Finish,
+}
+
+/// An error with what a program and what a person needs of it.
+pub type Refusal = (Code, String);
+
+/// What the threads answer.
+#[expect(missing_docs, reason = "fields have the names of what the variant's sentence speaks of")]
+#[derive(Debug)]
+pub enum TreeReply {
+    /// The scanner is ready, or cannot be.
+    ScannerOpened { job: JobKey, result: Result<(), Refusal> },
+    /// A pack is filled. `failures` are lines for a person.
+    Filled {
+        job: JobKey,
+        pack: Vec<u8>,
+        entries: u64,
+        bytes: u64,
+        objects: Vec<FoundObject>,
+        failures: Vec<String>,
+        end: bool,
+    },
+    /// A pack of closing entries is filled.
+    FinalsFilled { job: JobKey, pack: Vec<u8>, entries: u64, end: bool },
+    /// A source was looked at.
+    Checked { job: JobKey, object: u64, check: FinalCheck },
+    /// The receiving tree is ready, or cannot be.
+    ReceiverOpened { job: JobKey, result: Result<(), Refusal> },
+    /// A pack is unpacked.
+    Unpacked {
+        task: TaskId,
+        entries: u64,
+        bytes: u64,
+        opened: Vec<OpenedObject>,
+        failures: u64,
+        fatal: Option<Refusal>,
+    },
+    /// An object is committed, or cannot be.
+    Committed { job: JobKey, object: u64, result: Result<(), Refusal> },
+    /// The tree is closed. `text` has a line per failure.
+    Finished { job: JobKey, result: Result<(), Refusal>, failures: u64, text: String },
+}
+
+/// The receiving threads of the process: packs arrive on any worker.
+#[derive(Debug, Default)]
+pub struct ReceiveTrees {
+    trees: Mutex<HashMap<JobKey, Sender<ReceiveOrder>>>,
+}
+
+impl ReceiveTrees {
+    /// Makes a job's thread known to all workers.
+    pub fn insert(&self, job: JobKey, orders: Sender<ReceiveOrder>) {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(job, orders);
+    }
+
+    /// The thread of a job.
+    pub fn get(&self, job: JobKey) -> Option<Sender<ReceiveOrder>> {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).get(&job).cloned()
+    }
+
+    /// Ends a job's thread once it has done what it was told; what is incomplete then is removed.
+    pub fn remove(&self, job: JobKey) {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+    }
+}
+
+/// Lines about failures that one message may have.
+const FAILURE_LINES_MAX: usize = 20;
+
+fn add_line(lines: &mut Vec<String>, line: String) {
+    if lines.len() < FAILURE_LINES_MAX {
+        lines.push(line);
+    }
+}

@@ -1,0 +1,227 @@
+//! The thread of a receiving job: puts packs in place, and objects once they are complete.
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver as Orders, unbounded};
+use dwcp_abi::wire::Code;
+use dwcp_engine::{FileId, Hash, JobKey, OpenedObject, Place, TaskId};
+
+use super::{ReceiveOrder, Refusal, TreeReply, add_line};
+use crate::node::{Inbox, Node};
+use crate::tree::{Failure, Opening, Options, Receiver, Root, TreeError};
+
+/// Where a job's entries go.
+#[derive(Debug)]
+pub enum Destination {
+    /// The peer chose it: below an export.
+    Exported(Vec<u8>),
+    /// The local operator chose it.
+    Local(Vec<u8>),
+}
+
+/// What a receiving job's thread is made with.
+#[derive(Debug)]
+pub struct ReceiveTree {
+    /// The job.
+    pub job: JobKey,
+    /// Where to.
+    pub destination: Destination,
+    /// Whether files that are equal by size and time stay.
+    pub options: Options,
+}
+
+/// Starts the thread of a job and makes it known. It answers `ReceiverOpened` first.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start_receiver(node: &Arc<Node>, worker: u16, tree: ReceiveTree) -> std::io::Result<()> {
+    let (orders, received) = unbounded();
+    let job = tree.job;
+    let shared = Arc::clone(node);
+    thread::Builder::new().name(format!("store-{}", job.id)).spawn(move || match open(&shared, tree) {
+        Ok(receiver) => {
+            let mut thread = Store {
+                node: shared,
+                worker,
+                job,
+                receiver: Some(receiver),
+                files: HashMap::new(),
+                lines: Vec::new(),
+                failures: 0,
+            };
+            thread.reply(worker, TreeReply::ReceiverOpened { job, result: Ok(()) });
+            thread.run(&received);
+        }
+        Err(refusal) => {
+            shared.post(worker, Inbox::Tree(TreeReply::ReceiverOpened { job, result: Err(refusal) }));
+        }
+    })?;
+    node.receive_trees.insert(job, orders);
+    Ok(())
+}
+
+fn open(node: &Node, tree: ReceiveTree) -> Result<Receiver, Refusal> {
+    let root = match tree.destination {
+        Destination::Exported(path) => node.plan().destination(&node.peer_name(tree.job.peer), &path)?,
+        Destination::Local(destination) => Root::Local { destination },
+    };
+    let tag = node.job_tag(tree.job);
+    Receiver::open(root, tag, tree.options).map_err(|error| (error.code(), error.to_string()))
+}
+
+struct Store {
+    node: Arc<Node>,
+    worker: u16,
+    job: JobKey,
+    receiver: Option<Receiver>,
+    files: HashMap<u64, (FileId, Arc<OwnedFd>, u64)>,
+    lines: Vec<String>,
+    failures: u64,
+}
+
+impl Store {
+    fn run(&mut self, orders: &Orders<ReceiveOrder>) {
+        while let Ok(order) = orders.recv() {
+            match order {
+                ReceiveOrder::Unpack { worker, task, pack } => self.unpack(worker, task, &pack),
+                ReceiveOrder::Commit { object, verify } => self.commit(object, verify),
+                ReceiveOrder::Discard(object) => self.discard(object),
+                ReceiveOrder::Finish => self.finish(),
+            }
+        }
+        for (file, _, _) in self.files.values() {
+            self.node.files.remove(*file);
+        }
+    }
+
+    fn reply(&self, worker: u16, reply: TreeReply) {
+        self.node.post(worker, Inbox::Tree(reply));
+    }
+
+    fn unpack(&mut self, worker: u16, task: TaskId, pack: &[u8]) {
+        let Some(receiver) = &mut self.receiver else { return };
+        let reply = match receiver.unpack(pack) {
+            Ok(unpacked) => {
+                let failures = unpacked.failures.len() as u64;
+                let mut opened = Vec::new();
+                for object in unpacked.opened {
+                    opened.push(self.place(object));
+                }
+                for failure in unpacked.failures {
+                    opened.extend(self.failed(failure));
+                }
+                let (entries, bytes) = (unpacked.entries, unpacked.bytes);
+                TreeReply::Unpacked { task, entries, bytes, opened, failures, fatal: None }
+            }
+            Err(error) => {
+                let fatal = Some((error.code(), error.to_string()));
+                TreeReply::Unpacked { task, entries: 0, bytes: 0, opened: Vec::new(), failures: 0, fatal }
+            }
+        };
+        self.reply(worker, reply);
+    }
+
+    fn place(&mut self, opened: crate::tree::OpenedObject) -> OpenedObject {
+        let crate::tree::OpenedObject { object, size, opening } = opened;
+        let place = match opening {
+            Opening::Unchanged | Opening::Committed => Place::Held,
+            Opening::Write(file) => {
+                let known = self.files.get(&object).map(|(id, _, _)| *id);
+                Place::Open(known.unwrap_or_else(|| {
+                    let file = Arc::new(file);
+                    let id = self.node.files.insert(Arc::clone(&file));
+                    self.files.insert(object, (id, file, size));
+                    id
+                }))
+            }
+        };
+        OpenedObject { object, place, size }
+    }
+
+    /// Notes a failure; one of an object must be answered, so that the sender does not wait for it.
+    fn failed(&mut self, failure: Failure) -> Option<OpenedObject> {
+        self.failures += 1;
+        add_line(&mut self.lines, failure.text);
+        let place = Place::Refused(failure.code);
+        failure.object.map(|object| OpenedObject { object, place, size: 0 })
+    }
+
+    fn commit(&mut self, object: u64, verify: Option<Hash>) {
+        let Some(receiver) = &mut self.receiver else { return };
+        let known = self.files.remove(&object);
+        let verified = match (&known, verify) {
+            (Some((_, file, size)), Some(expected)) => verify_file(file, *size, expected),
+            _ => Ok(()),
+        };
+        let result = verified.and_then(|()| {
+            receiver.commit(object).map_err(|error| match error {
+                TreeError::Malformed(_) | TreeError::Destination(_) | TreeError::Entry(_) => {
+                    (error.code(), error.to_string())
+                }
+            })
+        });
+        if let Err((_, text)) = &result {
+            receiver.discard(object);
+            self.failures += 1;
+            add_line(&mut self.lines, text.clone());
+        }
+        if let Some((file, _, _)) = known {
+            self.node.files.remove(file);
+        }
+        self.reply(self.worker, TreeReply::Committed { job: self.job, object, result });
+    }
+
+    fn discard(&mut self, object: u64) {
+        if let Some((file, _, _)) = self.files.remove(&object) {
+            self.node.files.remove(file);
+        }
+        self.failures += 1;
+        if let Some(receiver) = &mut self.receiver {
+            receiver.discard(object);
+        }
+    }
+
+    fn finish(&mut self) {
+        let Some(receiver) = self.receiver.take() else { return };
+        let (result, failed) = match receiver.finish() {
+            Ok(totals) => {
+                let failed = totals.failures.len() as u64;
+                for failure in totals.failures {
+                    add_line(&mut self.lines, failure.text);
+                }
+                (Ok(()), failed)
+            }
+            Err(error) => (Err((error.code(), error.to_string())), 0),
+        };
+        let (job, failures, text) = (self.job, self.failures + failed, self.lines.join("\n"));
+        self.reply(self.worker, TreeReply::Finished { job, result, failures, text });
+    }
+}
+
+/// Reads a file again: what lies there must be what was hashed when it was written.
+fn verify_file(file: &Arc<OwnedFd>, size: u64, expected: Hash) -> Result<(), Refusal> {
+    let io = |error: std::io::Error| (Code::Io, format!("reading a partial object again failed: {error}"));
+    let file = std::fs::File::from(file.try_clone().map_err(io)?);
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut at = 0;
+    while at < size {
+        let wanted = buffer.len().min((size - at) as usize);
+        let count = file.read_at(&mut buffer[..wanted], at).map_err(io)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        at += count as u64;
+    }
+    if *hasher.finalize().as_bytes() == expected {
+        return Ok(());
+    }
+    Err((
+        Code::Integrity,
+        "an object on disk is not what was received: look for failing memory or storage".to_owned(),
+    ))
+}

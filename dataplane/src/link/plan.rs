@@ -1,0 +1,82 @@
+//! A plan, put together from the messages of the set-up socket.
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_abi::codec::CodecError;
+use dwcp_abi::link::Setup;
+
+use crate::door::{Payload, PeerName, PlanPeer, SocketOptions};
+use crate::identity::Fingerprint;
+use crate::plan::{Export, Peer, Plan};
+
+/// Peers and exports that a plan may have.
+const PEERS_MAX: usize = 4096;
+
+/// Takes messages until `PlanEnd`.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    plan: Plan,
+}
+
+impl Builder {
+    /// Takes one message; a whole plan at its end.
+    ///
+    /// # Errors
+    /// When a list inside it is malformed or there are too many peers or exports.
+    pub(super) fn take(&mut self, message: &Setup<'_>) -> Result<Option<Plan>, CodecError> {
+        match message {
+            Setup::Attach(_) => return Err(CodecError::Unknown { field: "second attach", value: 0 }),
+            Setup::Transport(transport) => self.plan.transport = *transport,
+            Setup::Peer(peer) => {
+                check("peers", self.plan.peers.len())?;
+                self.plan.peers.push(Peer {
+                    name: PeerName(Arc::from(peer.name)),
+                    fingerprint: Fingerprint(peer.fingerprint),
+                    address: String::from_utf8_lossy(peer.address).into_owned(),
+                });
+            }
+            Setup::Export(export) => {
+                check("exports", self.plan.exports.len())?;
+                self.plan.exports.push(Export::from_message(export)?);
+            }
+            Setup::PlanEnd(end) => {
+                let mut plan = std::mem::take(&mut self.plan);
+                plan.generation = end.generation;
+                return Ok(Some(plan));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn check(field: &'static str, count: usize) -> Result<(), CodecError> {
+    if count < PEERS_MAX {
+        return Ok(());
+    }
+    Err(CodecError::TooLarge { field, value: count as u64, max: PEERS_MAX as u64 })
+}
+
+/// What the door needs of a plan.
+pub(super) fn for_door(plan: &Plan) -> crate::door::Plan {
+    let transport = &plan.transport;
+    let peers = plan.peers.iter().map(|peer| PlanPeer {
+        name: peer.name.clone(),
+        fingerprint: peer.fingerprint,
+        address: peer.address.clone(),
+    });
+    crate::door::Plan {
+        peers: peers.collect(),
+        payload: if transport.encrypt { Payload::Encrypted } else { Payload::ClearIfBoth },
+        connect_timeout: Duration::from_millis(u64::from(transport.connect_timeout_ms.clamp(100, 600_000))),
+        socket: SocketOptions {
+            congestion: match transport.congestion {
+                1 => Some("bbr"),
+                2 => Some("cubic"),
+                3 => Some("reno"),
+                _ => None,
+            },
+            send_buffer_bytes: transport.send_buffer_size,
+            receive_buffer_bytes: transport.recv_buffer_size,
+        },
+    }
+}

@@ -1,0 +1,143 @@
+//! What the threads of a dataplane share: the plan, open files, receiving trees, the way into each worker. Nothing
+//! here is touched per chunk but the file table, once per file and worker.
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crossbeam_channel::Sender;
+use dwcp_engine::{JobKey, Owner, PeerId, Tell};
+use dwcp_sys::proactor::Waker;
+
+use crate::door::{LaneReady, PeerName};
+use crate::jobs::{ReceiveTrees, TreeReply};
+use crate::keeper::Keeper;
+use crate::plan::Plan;
+use crate::worker::FileTable;
+
+/// One per process.
+pub struct Node {
+    /// Random, new at each start.
+    pub instance: u64,
+    /// Open files by number.
+    pub files: FileTable,
+    /// Threads of receiving jobs.
+    pub receive_trees: ReceiveTrees,
+    /// How many lanes each peer should have, and has.
+    pub keeper: Mutex<Keeper>,
+    plan: RwLock<Arc<Plan>>,
+    peers: RwLock<Vec<PeerName>>,
+    workers: RwLock<Vec<(Sender<Inbox>, Waker)>>,
+}
+
+/// What other threads say to a worker.
+#[expect(missing_docs, reason = "fields have the names of what the variant's sentence speaks of")]
+pub enum Inbox {
+    /// Another worker.
+    Tell { worker: u16, tell: Tell },
+    /// A job's tree.
+    Tree(TreeReply),
+    /// A lane stands and is this worker's now.
+    Lane(Box<LaneReady>),
+    /// A peer cannot be reached.
+    DialFailed { peer: PeerName, text: Arc<str> },
+    /// Finish what is in hand and end.
+    Stop,
+}
+
+impl Node {
+    /// A node without workers and with an empty plan.
+    #[must_use]
+    pub fn new(instance: u64) -> Self {
+        Self {
+            instance,
+            files: FileTable::default(),
+            receive_trees: ReceiveTrees::default(),
+            keeper: Mutex::new(Keeper::default()),
+            plan: RwLock::new(Arc::new(Plan::default())),
+            peers: RwLock::new(Vec::new()),
+            workers: RwLock::new(Vec::new()),
+        }
+    }
+
+    /// The plan in force.
+    #[must_use]
+    pub fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a plan in force.
+    pub fn set_plan(&self, plan: Arc<Plan>) {
+        *self.plan.write().unwrap_or_else(PoisonError::into_inner) = plan;
+    }
+
+    /// The number of a peer; the same for as long as the process lives.
+    #[must_use]
+    pub fn peer_id(&self, name: &PeerName) -> PeerId {
+        let known = |peers: &[PeerName]| {
+            peers.iter().position(|known| known == name).map(|index| PeerId(index as u16))
+        };
+        if let Some(id) = known(&self.peers.read().unwrap_or_else(PoisonError::into_inner)) {
+            return id;
+        }
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        known(&peers).unwrap_or_else(|| {
+            peers.push(name.clone());
+            PeerId((peers.len() - 1) as u16)
+        })
+    }
+
+    /// The name of a peer.
+    #[must_use]
+    pub fn peer_name(&self, id: PeerId) -> PeerName {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.get(usize::from(id.0)).cloned().unwrap_or_else(|| PeerName(Arc::from(&b""[..])))
+    }
+
+    /// Adds the next worker's way in.
+    pub fn add_worker(&self, inbox: Sender<Inbox>, waker: Waker) {
+        self.workers.write().unwrap_or_else(PoisonError::into_inner).push((inbox, waker));
+    }
+
+    /// Says something to a worker, and wakes it if it sleeps.
+    pub fn post(&self, worker: u16, message: Inbox) {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        let Some((inbox, waker)) = workers.get(usize::from(worker)) else { return };
+        // A worker that is gone needs to hear nothing.
+        if inbox.send(message).is_ok() {
+            waker.wake();
+        }
+    }
+
+    /// Workers that can be spoken to.
+    #[must_use]
+    pub fn worker_count(&self) -> u16 {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).len() as u16
+    }
+
+    /// Names the temporary files of a job: the same for each attempt, so that what a crash left is used or removed.
+    #[must_use]
+    pub fn job_tag(&self, job: JobKey) -> [u8; 8] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.peer_name(job.peer).0);
+        hasher.update(&[u8::from(job.owner == Owner::Local)]);
+        hasher.update(&job.id.to_le_bytes());
+        let mut tag = [0; 8];
+        hasher.finalize_xof().fill(&mut tag);
+        tag
+    }
+}
+
+/// Lanes that came up go to the workers in turn, per peer.
+#[derive(Debug, Default)]
+pub struct Turns {
+    next: HashMap<PeerName, u16>,
+}
+
+impl Turns {
+    /// The worker of a peer's next lane.
+    pub fn take(&mut self, peer: &PeerName, workers: u16) -> u16 {
+        let next = self.next.entry(peer.clone()).or_default();
+        let worker = *next % workers.max(1);
+        *next = next.wrapping_add(1);
+        worker
+    }
+}

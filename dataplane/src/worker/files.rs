@@ -1,0 +1,190 @@
+//! Chunks from and to files: the engine names a file, this finds its handle here, hashes where the bytes are hot and
+//! lets the proactor do the rest.
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dwcp_abi::wire::Code;
+use dwcp_engine::{BufferId, Digest, FileId, Input, Source, SubtreeDigests, TaskId, ZERO_CHUNK};
+use dwcp_sys::proactor::{Errno, Handle};
+
+use super::Worker;
+use super::layout;
+use super::token::Token;
+
+/// Open files of the process, by the number that engines know. Workers look here once per file, then keep a handle.
+#[derive(Debug, Default)]
+pub struct FileTable {
+    files: Mutex<(u64, HashMap<u64, Arc<OwnedFd>>)>,
+}
+
+impl FileTable {
+    /// Takes a file in.
+    pub fn insert(&self, file: Arc<OwnedFd>) -> FileId {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.0 += 1;
+        let id = files.0;
+        files.1.insert(id, file);
+        FileId(id)
+    }
+
+    /// The file, while nobody removed it.
+    pub fn get(&self, id: FileId) -> Option<Arc<OwnedFd>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).1.get(&id.0).cloned()
+    }
+
+    /// Forgets the file. Workers close their handles when they are done with them.
+    pub fn remove(&self, id: FileId) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&id.0);
+    }
+}
+
+/// A worker's handles of files.
+#[derive(Default)]
+pub(super) struct Handles {
+    handles: HashMap<FileId, Cached>,
+}
+
+struct Cached {
+    handle: Handle,
+    in_flight: u32,
+    used: Instant,
+}
+
+/// A chunk on its way from or to a file.
+#[derive(Clone, Copy)]
+pub(super) struct FileTask {
+    file: FileId,
+    length: u32,
+    offset: u64,
+    buffer: BufferId,
+    object_size: u64,
+    hash: [u8; 32],
+}
+
+/// Unused handles are closed after so long. Files that nobody has open any more stay on disk until then.
+const UNUSED_MAX: Duration = Duration::from_secs(5);
+
+impl Worker {
+    pub(super) fn read_chunk(
+        &mut self,
+        task: TaskId,
+        chunk: (FileId, u64, u32),
+        source: Source,
+        buffer: BufferId,
+        digest: Digest,
+    ) {
+        let (file, offset, length) = chunk;
+        let object_size = digest.object_size;
+        if source == Source::Hole {
+            let hash = SubtreeDigests::leaf(&ZERO_CHUNK[..length as usize], offset, object_size);
+            return self.engine_input(Input::Read { task, result: Ok(hash) });
+        }
+        let Some(handle) = self.file_handle(file) else {
+            return self.engine_input(Input::Read { task, result: Err(Code::Io) });
+        };
+        self.file_tasks.insert(task, FileTask { file, length, offset, buffer, object_size, hash: [0; 32] });
+        self.proactor.read_at(handle, offset, layout::data(buffer, length), Token::Read(task).pack());
+    }
+
+    pub(super) fn chunk_read(&mut self, task: TaskId, result: Result<u32, Errno>) {
+        let Some(chunk) = self.file_tasks.remove(&task) else { return };
+        self.release_handle(chunk.file);
+        let result = match result {
+            Ok(count) if count == chunk.length => {
+                let bytes = self.proactor.bytes(layout::data(chunk.buffer, chunk.length));
+                Ok(SubtreeDigests::leaf(bytes, chunk.offset, chunk.object_size))
+            }
+            // Shorter than it was when it was found.
+            Ok(_) => Err(Code::Changed),
+            Err(_) => Err(Code::Io),
+        };
+        self.engine_input(Input::Read { task, result });
+    }
+
+    pub(super) fn write_chunk(
+        &mut self,
+        task: TaskId,
+        chunk: (FileId, u64, u32),
+        source: Source,
+        buffer: BufferId,
+        digest: Digest,
+    ) {
+        let (file, offset, length) = chunk;
+        let object_size = digest.object_size;
+        if source == Source::Hole {
+            let hash = SubtreeDigests::leaf(&ZERO_CHUNK[..length as usize], offset, object_size);
+            return self.engine_input(Input::Written { task, result: Ok(hash), text: "" });
+        }
+        let Some(handle) = self.file_handle(file) else {
+            let text = "the partial file is gone";
+            return self.engine_input(Input::Written { task, result: Err(Code::Io), text });
+        };
+        let span = layout::data(buffer, length);
+        let hash = SubtreeDigests::leaf(self.proactor.bytes(span), offset, object_size);
+        self.file_tasks.insert(task, FileTask { file, length, offset, buffer, object_size, hash });
+        self.proactor.write_at(handle, offset, span, Token::Write(task).pack());
+    }
+
+    pub(super) fn chunk_written(&mut self, task: TaskId, result: Result<u32, Errno>) {
+        let Some(chunk) = self.file_tasks.remove(&task) else { return };
+        self.release_handle(chunk.file);
+        match result {
+            Ok(count) if count == chunk.length => {
+                self.engine_input(Input::Written { task, result: Ok(chunk.hash), text: "" });
+            }
+            Ok(_) => {
+                let text = "a write was cut short";
+                self.engine_input(Input::Written { task, result: Err(Code::Io), text });
+            }
+            Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) => {
+                let text = format!("{errno}: make room at the receiver and start the transfer again");
+                self.engine_input(Input::Written { task, result: Err(Code::NoSpace), text: &text });
+            }
+            Err(errno) => {
+                let text = format!("writing at the receiver failed: {errno}");
+                self.engine_input(Input::Written { task, result: Err(Code::Io), text: &text });
+            }
+        }
+    }
+
+    fn file_handle(&mut self, file: FileId) -> Option<Handle> {
+        if let Some(cached) = self.handles.handles.get_mut(&file) {
+            cached.in_flight += 1;
+            cached.used = self.now;
+            return Some(cached.handle);
+        }
+        let descriptor = self.node.files.get(file)?.try_clone().ok()?;
+        let handle = self.proactor.add(descriptor).ok()?;
+        self.handles.handles.insert(file, Cached { handle, in_flight: 1, used: self.now });
+        Some(handle)
+    }
+
+    fn release_handle(&mut self, file: FileId) {
+        if let Some(cached) = self.handles.handles.get_mut(&file) {
+            cached.in_flight -= 1;
+        }
+    }
+
+    /// The engine is done with a file.
+    pub(super) fn close_file(&mut self, file: FileId) {
+        self.node.files.remove(file);
+        if self.handles.handles.get(&file).is_some_and(|cached| cached.in_flight == 0)
+            && let Some(cached) = self.handles.handles.remove(&file)
+        {
+            self.proactor.remove(cached.handle);
+        }
+    }
+
+    /// Closes handles that other workers' jobs left behind.
+    pub(super) fn close_unused_files(&mut self) {
+        let now = self.now;
+        let unused = self.handles.handles.extract_if(|_, cached| {
+            cached.in_flight == 0 && now.saturating_duration_since(cached.used) > UNUSED_MAX
+        });
+        for (_, cached) in unused {
+            self.proactor.remove(cached.handle);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What the engine decided, carried out.
+use dwcp_abi::shm::WorkerCounter as Counter;
+use dwcp_abi::wire::Code;
+use dwcp_engine::{Input, JobKey, Output, PackId, PeerId, TaskId};
+use dwcp_sys::proactor::Span;
+
+use super::Worker;
+use super::lane::Waiting;
+use super::layout;
+use crate::door::DialOrder;
+use crate::jobs::{
+    Destination, ReceiveOrder, ReceiveTree, ScanOrder, TreeReply, exported_sources, start_receiver,
+    start_scanner,
+};
+use crate::node::Inbox;
+use crate::tree::{Base, Options, Source};
+
+impl Worker {
+    /// Carries out at most so many outputs; true = there may be more.
+    pub(super) fn carry_out(&mut self, outputs_max: usize) -> bool {
+        for _ in 0..outputs_max {
+            let Some(output) = self.engine.poll_output() else { return false };
+            self.carry_out_one(output);
+        }
+        true
+    }
+
+    fn carry_out_one(&mut self, output: Output) {
+        match output {
+            Output::WantLanes { peer, lanes } => self.want_lanes(peer, lanes),
+            Output::SendOutbox { lane } => self.send_outbox(lane),
+            Output::SendChunk { lane, job, flags, sequence, buffer, head } => {
+                self.figures.add(Counter::PlainBytesSent, head.length);
+                self.send_task(lane, Waiting::Chunk { job, flags, sequence, buffer, head });
+            }
+            Output::SendPack { lane, job, flags, sequence, pack, head } => {
+                self.send_task(lane, Waiting::Pack { job, flags, sequence, pack, head });
+            }
+            Output::Receive { lane, buffer } => self.receive_into(lane, buffer),
+            Output::CloseLane { lane, code, text } => {
+                if code == Code::Protocol {
+                    self.figures.add(Counter::ProtocolErrors, 1);
+                }
+                self.lose_lane(lane, code, text);
+            }
+            Output::Read { task, file, offset, length, source, buffer, digest } => {
+                self.read_chunk(task, (file, offset, length), source, buffer, digest);
+            }
+            Output::Write { task, file, offset, length, source, buffer, digest } => {
+                self.figures.add(Counter::PlainBytesReceived, u64::from(length));
+                self.write_chunk(task, (file, offset, length), source, buffer, digest);
+            }
+            Output::OpenScanner { job, sources } => self.open_scanner(job, sources.as_deref()),
+            Output::Fill { job } => self.order_scan(job, ScanOrder::Fill),
+            Output::FillFinals { job } => self.order_scan(job, ScanOrder::Finals),
+            Output::DropPack { pack } => self.drop_pack(pack),
+            Output::CheckSource { job, object, .. } => self.order_scan(job, |_| ScanOrder::Check(object)),
+            Output::CloseFile { job, object, file } => {
+                self.close_file(file);
+                self.figures.add(Counter::ObjectsSent, 1);
+                if let Some(tree) = self.send_trees.get(&job) {
+                    tree.order(ScanOrder::Forget(object));
+                }
+            }
+            Output::CloseScanner { job } => drop(self.send_trees.remove(&job)),
+            Output::OpenReceiver { job, destination, skip_unchanged } => {
+                self.open_receiver(job, destination, skip_unchanged);
+            }
+            Output::Unpack { task, job, buffer, length } => {
+                self.unpack(task, job, layout::data(buffer, length))
+            }
+            Output::Commit { job, object, verify } => {
+                self.order_store(job, ReceiveOrder::Commit { object, verify });
+            }
+            Output::Discard { job, object } => self.order_store(job, ReceiveOrder::Discard(object)),
+            Output::Finish { job } => self.order_store(job, ReceiveOrder::Finish),
+            Output::CloseReceiver { job } => self.node.receive_trees.remove(job),
+            Output::Progress { job, attempt, state, scanned, lanes, counts } => {
+                self.report.progress(job.id, attempt, state, scanned, lanes, counts);
+            }
+            Output::Ended { job, attempt, outcome, lanes, counts, elapsed_ns, text } => {
+                self.local.remove(&job);
+                let text = self.with_failures(job, text);
+                let counter = if text.is_empty() { Counter::JobsDone } else { Counter::JobsFailed };
+                self.figures.add(counter, 1);
+                self.report.finished(job.id, attempt, outcome, lanes, counts, elapsed_ns, &text);
+            }
+            Output::Tell { worker, tell } => self.node.post(worker, Inbox::Tell { worker: self.index, tell }),
+        }
+    }
+
+    fn want_lanes(&mut self, peer: PeerId, lanes: u16) {
+        let name = self.node.peer_name(peer);
+        let now = self.now;
+        let lanes = self.keeper(|keeper| keeper.want(&name, self.index, lanes, now));
+        if lanes == 0 {
+            return;
+        }
+        let order = DialOrder { peer: name.clone(), lanes, token: 0 };
+        if self.door.dial(order).is_err() {
+            for _ in 0..lanes {
+                self.keeper(|keeper| keeper.failed(&name, now));
+            }
+        }
+    }
+
+    fn open_scanner(&mut self, job: JobKey, sources: Option<&[u8]>) {
+        let sources = match (sources, self.local.get(&job)) {
+            (Some(list), _) => exported_sources(&self.node, job, list),
+            (None, Some(local)) => {
+                let local = local.sources.iter().map(|path| Source { base: Base::Local, path: path.clone() });
+                Ok(local.collect())
+            }
+            (None, None) => Err((Code::NotFound, "the job's sources are gone".to_owned())),
+        };
+        self.figures.add(Counter::Requests, 1);
+        let started = sources.and_then(|sources| {
+            start_scanner(&self.node, self.index, job, sources)
+                .map_err(|error| (Code::Busy, format!("no thread for the job: {error}")))
+        });
+        match started {
+            Ok(tree) => drop(self.send_trees.insert(job, tree)),
+            Err((code, text)) => self.engine_input(Input::ScannerOpened { job, result: Err((code, &text)) }),
+        }
+    }
+
+    fn order_scan(&mut self, job: JobKey, order: impl FnOnce(Vec<u8>) -> ScanOrder) {
+        let room = self.rooms.pop().unwrap_or_default();
+        if let Some(tree) = self.send_trees.get(&job) {
+            tree.order(order(room));
+        }
+    }
+
+    fn drop_pack(&mut self, pack: PackId) {
+        if let Some(room) = self.packs.remove(&pack)
+            && self.rooms.len() < ROOMS_MAX
+        {
+            self.rooms.push(room);
+        }
+    }
+
+    fn open_receiver(&mut self, job: JobKey, destination: Option<Vec<u8>>, skip_unchanged: bool) {
+        self.figures.add(Counter::Requests, 1);
+        let destination = match (destination, self.local.get(&job)) {
+            (Some(path), _) => Destination::Exported(path),
+            (None, Some(local)) => Destination::Local(local.destination.clone()),
+            (None, None) => {
+                let result = Err((Code::NotFound, "the job's destination is gone"));
+                return self.engine_input(Input::ReceiverOpened { job, result });
+            }
+        };
+        let tree =
+            ReceiveTree { job, destination, options: Options { skip_unchanged, ..Options::default() } };
+        if let Err(error) = start_receiver(&self.node, self.index, tree) {
+            let text = format!("no thread for the job: {error}");
+            self.engine_input(Input::ReceiverOpened { job, result: Err((Code::Busy, &text)) });
+        }
+    }
+
+    fn unpack(&mut self, task: TaskId, job: JobKey, span: Span) {
+        let Some(orders) = self.node.receive_trees.get(job) else {
+            // The job is over; its last word says how.
+            let opened = Vec::new();
+            return self.engine_input(Input::Unpacked {
+                task,
+                entries: 0,
+                bytes: 0,
+                opened,
+                failures: 0,
+                fatal: None,
+            });
+        };
+        let mut pack = self.rooms.pop().unwrap_or_default();
+        pack.clear();
+        pack.extend_from_slice(self.proactor.bytes(span));
+        // A thread that ended has said why.
+        drop(orders.send(ReceiveOrder::Unpack { worker: self.index, task, pack }));
+    }
+
+    fn order_store(&mut self, job: JobKey, order: ReceiveOrder) {
+        if let Some(orders) = self.node.receive_trees.get(job) {
+            // A thread that ended has said why.
+            drop(orders.send(order));
+        }
+    }
+
+    fn with_failures(&mut self, job: JobKey, text: String) -> String {
+        let Some(mut lines) = self.failures.remove(&job) else { return text };
+        lines.retain(|line| !text.contains(line.as_str()));
+        if !text.is_empty() {
+            lines.insert(0, text);
+        }
+        lines.join("\n")
+    }
+
+    /// A job's tree answers.
+    pub(super) fn tree_reply(&mut self, reply: TreeReply) {
+        match reply {
+            TreeReply::ScannerOpened { job, result } => {
+                let result = result.as_ref().map(|_| ()).map_err(|(code, text)| (*code, text.as_str()));
+                self.engine_input(Input::ScannerOpened { job, result });
+            }
+            TreeReply::Filled { job, pack, entries, bytes, objects, failures, end } => {
+                let count = failures.len() as u64;
+                let lines = self.failures.entry(job).or_default();
+                lines.extend(failures.into_iter().filter(|line| !line.is_empty()));
+                lines.truncate(FAILURE_LINES_MAX);
+                self.figures.add(Counter::Requests, objects.len() as u64);
+                let pack = self.keep_pack(pack);
+                self.engine_input(Input::Filled { job, pack, entries, bytes, objects, failures: count, end });
+            }
+            TreeReply::FinalsFilled { job, pack, entries, end } => {
+                let pack = self.keep_pack(pack);
+                self.engine_input(Input::FinalsFilled { job, pack, entries, end });
+            }
+            TreeReply::Checked { job, object, check } => {
+                self.engine_input(Input::SourceChecked { job, object, check });
+            }
+            TreeReply::ReceiverOpened { job, result } => {
+                if result.is_err() {
+                    self.node.receive_trees.remove(job);
+                }
+                let result = result.as_ref().map(|_| ()).map_err(|(code, text)| (*code, text.as_str()));
+                self.engine_input(Input::ReceiverOpened { job, result });
+            }
+            TreeReply::Unpacked { task, entries, bytes, opened, failures, fatal } => {
+                let fatal = fatal.as_ref().map(|(code, text)| (*code, text.as_str()));
+                self.figures.add(Counter::PlainBytesReceived, bytes);
+                self.engine_input(Input::Unpacked { task, entries, bytes, opened, failures, fatal });
+            }
+            TreeReply::Committed { job, object, result } => {
+                self.figures.add(Counter::ObjectsReceived, u64::from(result.is_ok()));
+                let result = result.as_ref().map(|_| ()).map_err(|(code, text)| (*code, text.as_str()));
+                self.engine_input(Input::Committed { job, object, result });
+            }
+            TreeReply::Finished { job, result, failures, text } => {
+                self.node.receive_trees.remove(job);
+                let result = result.as_ref().map(|_| ()).map_err(|(code, text)| (*code, text.as_str()));
+                self.engine_input(Input::Finished { job, result, failures, text: &text });
+            }
+        }
+    }
+
+    fn keep_pack(&mut self, pack: Vec<u8>) -> PackId {
+        self.next_pack += 1;
+        let id = PackId(self.next_pack);
+        self.packs.insert(id, pack);
+        id
+    }
+}
+
+/// Rooms that are kept for later packs.
+const ROOMS_MAX: usize = 8;
+/// Lines about failures that a job keeps.
+const FAILURE_LINES_MAX: usize = 20;

@@ -1,0 +1,314 @@
+//! A worker and control: commands in, events and figures out, all through shared memory that control may have filled
+//! with anything. Ends of jobs are kept until control has stored them; progress may be dropped.
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+
+use dwcp_abi::codec::Encoded;
+use dwcp_abi::link::{
+    Command, Counts, Event, FetchJob, JobFinished, JobProgress, JobState, LaneChange, Outcome, RingReset,
+    SendJob, SnapshotEnd, strings,
+};
+use dwcp_abi::shm::{Consumer, Producer, PushError, RECORD_BYTES_MAX};
+use dwcp_abi::shm::{WorkerCounter as Counter, WorkerFigures, WorkerStatsWriter};
+use dwcp_engine::{Input, JobKey, Owner};
+use dwcp_sys::doorbell::Doorbell;
+use dwcp_sys::link::WorkerLink;
+use dwcp_sys::proactor::Proactor;
+use dwcp_sys::shm::Part;
+
+use super::{LocalJob, Token, Worker, WorkerError};
+use crate::door::PeerName;
+
+/// A worker's ends of the link.
+pub(super) struct Report {
+    commands: Consumer<Part>,
+    events: Producer<Part>,
+    stats: WorkerStatsWriter<Part>,
+    command_doorbell: OwnedFd,
+    event_doorbell: Doorbell,
+    must_ring: bool,
+    record: Vec<u8>,
+    /// Events that must not be lost and found no room.
+    waiting: VecDeque<Vec<u8>>,
+    /// Ends of jobs that control has not stored yet.
+    finished: BTreeMap<u64, Vec<u8>>,
+    /// Where running jobs are.
+    running: BTreeMap<u64, JobProgress>,
+    dropped: u64,
+    resets: u64,
+}
+
+/// Commands of one turn.
+const COMMAND_BATCH: usize = 64;
+/// Events that may wait for room before lane changes are dropped.
+const WAITING_MAX: usize = 1024;
+
+impl Report {
+    pub(super) fn new(link: &WorkerLink) -> Result<Self, WorkerError> {
+        let clone = |doorbell: &Doorbell| doorbell.as_fd().try_clone_to_owned();
+        let event_doorbell = Doorbell::open(clone(&link.event_doorbell)?)
+            .map_err(|error| std::io::Error::other(error.to_string()))?;
+        Ok(Self {
+            commands: link.region.command_consumer()?,
+            events: link.region.event_producer()?,
+            stats: link.region.stats_writer(),
+            command_doorbell: clone(&link.command_doorbell)?,
+            event_doorbell,
+            must_ring: false,
+            record: vec![0; RECORD_BYTES_MAX],
+            waiting: VecDeque::new(),
+            finished: BTreeMap::new(),
+            running: BTreeMap::new(),
+            dropped: 0,
+            resets: 0,
+        })
+    }
+
+    /// Lets the proactor hear control's doorbell.
+    pub(super) fn listen(&self, proactor: &mut Proactor) -> Result<(), WorkerError> {
+        Ok(proactor.doorbell(self.command_doorbell.try_clone()?, Token::Command.pack())?)
+    }
+
+    pub(super) fn may_sleep(&mut self) -> bool {
+        self.commands.prepare_sleep()
+    }
+
+    pub(super) fn wake(&mut self) {
+        self.commands.wake();
+    }
+
+    pub(super) fn publish(&mut self, figures: &WorkerFigures) {
+        self.stats.publish(figures);
+        self.retry();
+    }
+
+    /// Rings control's doorbell if anything was said while it slept.
+    pub(super) fn ring(&mut self) {
+        if std::mem::take(&mut self.must_ring)
+            && let Err(error) = self.event_doorbell.ring()
+        {
+            tracing::warn!(%error, "control cannot be woken");
+        }
+    }
+
+    pub(super) fn progress(
+        &mut self,
+        job: u64,
+        attempt: u32,
+        state: JobState,
+        scanned: bool,
+        lanes: u16,
+        counts: Counts,
+    ) {
+        let progress = JobProgress { job, attempt, state, scanned, lanes, counts };
+        self.running.insert(job, progress);
+        self.say_if_room(&Event::Progress(progress));
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of one event")]
+    pub(super) fn finished(
+        &mut self,
+        job: u64,
+        attempt: u32,
+        outcome: Outcome,
+        lanes: u16,
+        counts: Counts,
+        elapsed_ns: u64,
+        text: &str,
+    ) {
+        self.running.remove(&job);
+        let text = &text.as_bytes()[..text.len().min(TEXT_MAX)];
+        let event = Event::Finished(JobFinished { job, attempt, outcome, lanes, counts, elapsed_ns, text });
+        let mut bytes = vec![0; RECORD_BYTES_MAX];
+        let Ok(length) = event.encode(&mut bytes) else { return };
+        bytes.truncate(length);
+        self.finished.insert(job, bytes.clone());
+        self.say(bytes);
+    }
+
+    pub(super) fn lane(&mut self, peer: &[u8], up: bool, lanes: u16, encrypted: bool, text: &str) {
+        let text = &text.as_bytes()[..text.len().min(TEXT_MAX)];
+        self.say_if_room(&Event::Lane(LaneChange { peer, up, lanes, encrypted, text }));
+    }
+
+    fn snapshot(&mut self, token: u64) {
+        // What waits is part of the snapshot anyway.
+        self.waiting.clear();
+        let running: Vec<JobProgress> = self.running.values().copied().collect();
+        for progress in running {
+            self.say_encoded(&Event::Progress(progress));
+        }
+        let finished: Vec<Vec<u8>> = self.finished.values().cloned().collect();
+        for event in finished {
+            self.say(event);
+        }
+        self.say_encoded(&Event::SnapshotEnd(SnapshotEnd { token }));
+    }
+
+    fn forget(&mut self, job: u64) {
+        self.finished.remove(&job);
+    }
+
+    fn say_encoded(&mut self, event: &Event<'_>) {
+        let mut bytes = vec![0; RECORD_BYTES_MAX];
+        if let Ok(length) = event.encode(&mut bytes) {
+            bytes.truncate(length);
+            self.say(bytes);
+        }
+    }
+
+    /// Says something that must not be lost.
+    fn say(&mut self, event: Vec<u8>) {
+        self.waiting.push_back(event);
+        self.retry();
+    }
+
+    fn say_if_room(&mut self, event: &Event<'_>) {
+        let Ok(length) = event.encode(&mut self.record) else { return };
+        if self.waiting.is_empty() {
+            match self.events.push(&self.record[..length]) {
+                Ok(ring) => return self.must_ring |= ring,
+                Err(PushError::Full | PushError::TooLarge { .. } | PushError::Corrupt { .. }) => {}
+            }
+        }
+        self.dropped += 1;
+    }
+
+    fn retry(&mut self) {
+        while let Some(event) = self.waiting.front() {
+            match self.events.push(event) {
+                Ok(ring) => self.must_ring |= ring,
+                Err(PushError::Full | PushError::Corrupt { .. }) => break,
+                Err(PushError::TooLarge { .. }) => {}
+            }
+            self.waiting.pop_front();
+        }
+        while self.waiting.len() > WAITING_MAX {
+            // A snapshot brings ends of jobs back.
+            self.waiting.pop_front();
+            self.dropped += 1;
+        }
+    }
+}
+
+/// Longest text of an event.
+const TEXT_MAX: usize = 8 * 1024;
+
+impl Worker {
+    /// Takes what control has ordered.
+    pub(super) fn take_commands(&mut self) {
+        let mut record = std::mem::take(&mut self.report.record);
+        for _ in 0..COMMAND_BATCH {
+            match self.report.commands.pop(&mut record) {
+                Ok(None) => break,
+                Ok(Some(length)) => match Command::decode(&record[..length]) {
+                    Ok(command) => self.command(&command),
+                    Err(error) => {
+                        tracing::warn!(%error, "control sent a command that cannot be read");
+                        self.reset_commands();
+                    }
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "the command ring holds something impossible");
+                    self.reset_commands();
+                    break;
+                }
+            }
+        }
+        self.report.record = record;
+        self.figures.set(Counter::EventsDropped, self.report.dropped);
+        self.figures.set(Counter::RingResets, self.report.resets);
+    }
+
+    fn reset_commands(&mut self) {
+        self.report.commands.reset();
+        self.report.resets += 1;
+        let count = self.report.resets;
+        self.report.say_encoded(&Event::RingReset(RingReset { count }));
+    }
+
+    fn command(&mut self, command: &Command<'_>) {
+        match command {
+            Command::Send(send) => self.send_job(send),
+            Command::Fetch(fetch) => self.fetch_job(fetch),
+            Command::Cancel(cancel) => match self.local_key(cancel.job) {
+                Some(job) => self.engine_input(Input::Cancel { job }),
+                None => tracing::debug!(job = cancel.job, "no such job to cancel"),
+            },
+            Command::Forget(forget) => self.report.forget(forget.job),
+            Command::Snapshot(snapshot) => self.report.snapshot(snapshot.token),
+        }
+    }
+
+    fn send_job(&mut self, send: &SendJob<'_>) {
+        let Some(job) = self.accept_job(send.job, send.attempt, send.peer, send.sources, send.destination)
+        else {
+            return;
+        };
+        self.engine_input(Input::Send {
+            job,
+            attempt: send.attempt,
+            destination: send.destination,
+            streams: send.options.streams,
+            skip_unchanged: send.options.skip_unchanged,
+        });
+    }
+
+    fn fetch_job(&mut self, fetch: &FetchJob<'_>) {
+        let Some(job) =
+            self.accept_job(fetch.job, fetch.attempt, fetch.peer, fetch.sources, fetch.destination)
+        else {
+            return;
+        };
+        self.engine_input(Input::Fetch {
+            job,
+            attempt: fetch.attempt,
+            sources: fetch.sources,
+            streams: fetch.options.streams,
+            skip_unchanged: fetch.options.skip_unchanged,
+        });
+    }
+
+    /// Notes a job of control's; none when it runs already or can never run.
+    fn accept_job(
+        &mut self,
+        id: u64,
+        attempt: u32,
+        peer: &[u8],
+        sources: &[u8],
+        destination: &[u8],
+    ) -> Option<JobKey> {
+        if self.local_key(id).is_some() {
+            return None;
+        }
+        self.report.forget(id);
+        let refuse = |worker: &mut Self, text: &str| {
+            worker.report.finished(id, attempt, Outcome::Failed, 0, NOTHING, 0, text);
+            None
+        };
+        let Ok(sources) = strings(sources).map(|path| path.map(<[u8]>::to_vec)).collect() else {
+            return refuse(self, "the job's list of sources cannot be read");
+        };
+        let name = PeerName(peer.into());
+        if !self.node.plan().peers.iter().any(|known| known.name == name) {
+            return refuse(self, "the peer is not in the plan: see `peers:` in the configuration");
+        }
+        let job = JobKey { peer: self.node.peer_id(&name), owner: Owner::Local, id };
+        self.local.insert(job, LocalJob { sources, destination: destination.to_vec() });
+        Some(job)
+    }
+
+    fn local_key(&self, id: u64) -> Option<JobKey> {
+        self.local.keys().find(|job| job.id == id).copied()
+    }
+}
+
+const NOTHING: Counts = Counts {
+    entries_done: 0,
+    entries_total: 0,
+    bytes_done: 0,
+    bytes_total: 0,
+    bytes_wire: 0,
+    bytes_resent: 0,
+    failures: 0,
+};
