@@ -24,6 +24,9 @@ pub enum TreeError {
     /// The peer's pack breaks the format: nothing after the bad entry was looked at.
     #[error("malformed pack: {0}")]
     Malformed(#[from] CodecError),
+    /// The pack's bytes are not those that were sent: none of it was looked at, and it may come again.
+    #[error("a pack was damaged on its way: its digest does not match; start the job again")]
+    Damaged,
     /// The destination cannot be used, is full, over quota or read-only: the job should stop.
     #[error("{}", .0.text)]
     Destination(Failure),
@@ -38,6 +41,7 @@ impl TreeError {
     pub fn code(&self) -> Code {
         match self {
             Self::Malformed(_) => Code::Protocol,
+            Self::Damaged => Code::Integrity,
             Self::Destination(failure) | Self::Entry(failure) => failure.code,
         }
     }

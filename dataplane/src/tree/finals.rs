@@ -76,7 +76,6 @@ fn read_record(bytes: &[u8]) -> Option<(EntryHeader, &[u8])> {
         mtime_s: reader.i64().ok()?,
         size: 0,
         object: 0,
-        digest: [0; 32],
     };
     header.name_length = reader.u16().ok()?;
     let path = reader.bytes(usize::from(header.name_length)).ok()?;

@@ -101,7 +101,7 @@ pub(super) fn read_whole(
         if size > bytes_max {
             return Ok(Read::Large(before));
         }
-        let empty = pack.written() == 0;
+        let empty = pack.entries() == 0;
         // One byte more than the file has shows that it grew.
         let room = pack.content_room(name.len()).and_then(|room| room.get_mut(..size as usize + 1));
         let Some(room) = room else {
@@ -111,8 +111,7 @@ pub(super) fn read_whole(
         let length = read_from_start(file, room, size as usize)?;
         let after = fstat(file)?;
         if length as u64 == size && Fingerprint::of(&before) == Fingerprint::of(&after) {
-            let digest = *blake3::hash(&room[..length]).as_bytes();
-            let header = EntryHeader { flags, digest, ..metadata::header(EntryKind::InlineFile, &before) };
+            let header = EntryHeader { flags, ..metadata::header(EntryKind::InlineFile, &before) };
             let appended = pack.append_placed(header, name, length);
             return appended.map(|()| Read::Packed(size)).map_err(|_| Errno::EINVAL);
         }

@@ -94,7 +94,6 @@ pub(super) fn header(kind: EntryKind, stat: &FileStat) -> EntryHeader {
         mtime_s: stat.st_mtime,
         size: 0,
         object: 0,
-        digest: [0; 32],
     }
 }
 
@@ -111,7 +110,6 @@ pub(super) const fn no_metadata(kind: EntryKind) -> EntryHeader {
         mtime_s: 0,
         size: 0,
         object: 0,
-        digest: [0; 32],
     }
 }
 

@@ -18,6 +18,7 @@ mod receiver;
 mod scanner;
 mod source;
 mod staged;
+mod store;
 mod volumes;
 
 pub use extents::{Extent, Extents, holes};

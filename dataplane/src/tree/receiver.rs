@@ -3,18 +3,14 @@
 use super::directories::{Directories, Directory, Making};
 use super::failure::{Failure, Problem, TreeError};
 use super::finals::Finals;
-use super::metadata::{self, Policy, mode, mtime};
-use super::name::{NameSpace, Shown, TemporaryNames, has_temporary, split};
-use super::objects::{Access, Objects, OpenedObject, Opening, create_exclusive};
+use super::metadata::{Policy, mode};
+use super::name::{Shown, TemporaryNames, has_temporary, split};
+use super::objects::{Objects, OpenedObject};
 use super::place::{Place, Root, Sole};
-use super::staged::{Staged, remove};
-use dwcp_abi::wire::{Code, Entry, EntryKind, FLAG_SOLE, Pack};
-use nix::errno::Errno;
-use nix::fcntl::AtFlags;
-use nix::sys::stat::{SFlag, UtimensatFlags, fstat, fstatat, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{symlinkat, write};
-use std::os::fd::OwnedFd;
+use super::staged::Staged;
+use super::store::{Done, Store};
+use dwcp_abi::wire::{Code, Entry, EntryHeader, EntryKind, FLAG_SOLE, Pack, open_pack};
+use nix::sys::stat::fstat;
 use std::sync::Arc;
 
 /// What a receiver takes over, and its bounds.
@@ -93,14 +89,6 @@ pub struct Receiver {
     totals: Totals,
 }
 
-/// What came of one entry.
-enum Done {
-    Stored(u64),
-    Skipped,
-    Opened(OpenedObject),
-    Told(Failure),
-}
-
 impl Receiver {
     /// Receives at `root`. `tag` tells the temporary files of this job from those of others, and is the same when
     /// the job is tried again.
@@ -126,8 +114,9 @@ impl Receiver {
     /// Puts all of a pack in place. The same pack may come again at any time.
     ///
     /// # Errors
-    /// [`TreeError::Malformed`] where the peer breaks the format, [`TreeError::Destination`] where no further
-    /// entry could be stored. Files of the pack that were not in place by then are gone.
+    /// [`TreeError::Damaged`] where the digest does not match, [`TreeError::Malformed`] where the peer breaks the
+    /// format, [`TreeError::Destination`] where no further entry could be stored. Files of the pack that were not
+    /// in place by then are gone.
     pub fn unpack(&mut self, pack: &[u8]) -> Result<Unpacked, TreeError> {
         let mut unpacked = Unpacked::default();
         let result = self.unpack_into(pack, &mut unpacked);
@@ -212,7 +201,11 @@ impl Receiver {
     }
 
     fn unpack_into(&mut self, pack: &[u8], unpacked: &mut Unpacked) -> Result<(), TreeError> {
-        for entry in Pack::new(pack) {
+        let (digest, entries) = open_pack(pack)?;
+        if digest.is_some_and(|digest| blake3::hash(entries) != *digest) {
+            return Err(TreeError::Damaged);
+        }
+        for entry in Pack::new(entries) {
             let entry = entry?;
             match self.entry(&entry)? {
                 Ok(Done::Stored(bytes)) => {
@@ -259,18 +252,8 @@ impl Receiver {
         }
         let sole = if entry.header.flags & FLAG_SOLE == 0 { Sole::No } else { Sole::Yes };
         let target = self.place.target(&mut self.directories, entry.name, sole)?;
-        let (parent, leaf) = split(target.path);
-        let mut store = Store {
-            names: &mut self.names,
-            options: &self.options,
-            policy: self.policy,
-            staged: &mut self.staged,
-            objects: &mut self.objects,
-            leaf,
-        };
         let directories = &mut self.directories;
-        let mut parent = || directories.open(&target.root, parent, Making::Create(mode(0o700)));
-        Ok(match entry.header.kind {
+        let result = match entry.header.kind {
             EntryKind::Directory => {
                 let made = Making::Create(self.policy.directory_mode(&entry.header));
                 directories.open(&target.root, target.path, made).map(|_| Done::Stored(0))
@@ -279,11 +262,23 @@ impl Receiver {
                 self.finals.push(&entry.header, target.path);
                 Ok(Done::Stored(0))
             }
-            EntryKind::InlineFile => parent().and_then(|parent| store.inline(parent, entry)),
-            EntryKind::Symlink => parent().and_then(|parent| store.link(parent, entry)),
-            EntryKind::Object => parent().and_then(|parent| store.object(parent, entry)),
-            EntryKind::Failed => Ok(Done::Skipped),
-        })
+            EntryKind::InlineFile | EntryKind::Symlink | EntryKind::Object | EntryKind::Failed => {
+                let (parent, leaf) = split(target.path);
+                let made = Making::Create(mode(0o700));
+                directories.open(&target.root, parent, made).and_then(|parent| {
+                    let mut store = Store {
+                        names: &mut self.names,
+                        options: &self.options,
+                        policy: self.policy,
+                        volumes: &mut directories.volumes,
+                        staged: &mut self.staged,
+                        objects: &mut self.objects,
+                    };
+                    store.entry(parent, leaf, entry)
+                })
+            }
+        };
+        Ok(result)
     }
 }
 
@@ -294,93 +289,10 @@ impl Drop for Receiver {
     }
 }
 
-/// The parts of a receiver that storing one file needs.
-struct Store<'a> {
-    names: &'a mut TemporaryNames,
-    options: &'a Options,
-    policy: Policy,
-    staged: &'a mut Staged,
-    objects: &'a mut Objects,
-    leaf: &'a [u8],
-}
-
-impl Store<'_> {
-    fn inline(&mut self, parent: Arc<Directory>, entry: &Entry<'_>) -> Result<Done, Problem> {
-        if *blake3::hash(entry.content).as_bytes() != entry.header.digest {
-            let text = "its bytes are not those that were read; send it again";
-            return Err(Problem::new(Code::Integrity, entry.name, text));
-        }
-        if self.is_there(&parent, entry) {
-            return Ok(Done::Skipped);
-        }
-        let number = self.names.take_number();
-        let mut space = NameSpace::new();
-        let temporary = self.names.inline(number, &mut space);
-        let failed = |errno| Problem::storage(errno, "write it", entry.name, parent.volume);
-        let creation_mode = self.policy.creation_mode(&entry.header);
-        let file = create_exclusive(&parent, temporary, creation_mode, Access::Write).map_err(failed)?;
-        let written = write_all(&file, entry.content)
-            .and_then(|()| self.policy.finish_created(&file, &entry.header))
-            .inspect_err(|_| remove(&parent, temporary));
-        written.map_err(failed)?;
-        self.staged.push(parent, number, (entry.name, self.leaf), Some(file));
-        Ok(Done::Stored(entry.header.size))
-    }
-
-    fn link(&mut self, parent: Arc<Directory>, entry: &Entry<'_>) -> Result<Done, Problem> {
-        let number = self.names.take_number();
-        let mut space = NameSpace::new();
-        let temporary = self.names.inline(number, &mut space);
-        let failed = |errno| Problem::storage(errno, "make the link", entry.name, parent.volume);
-        let make = || symlinkat(entry.content, &*parent, temporary);
-        match make() {
-            Err(Errno::EEXIST) => {
-                remove(&parent, temporary);
-                make()
-            }
-            Err(Errno::EACCES) => metadata::open_up(&*parent).and_then(|()| make()),
-            other => other,
-        }
-        .map_err(failed)?;
-        let (omit, time) = (TimeSpec::UTIME_OMIT, mtime(&entry.header));
-        let dated = utimensat(&*parent, temporary, &omit, &time, UtimensatFlags::NoFollowSymlink);
-        dated.inspect_err(|_| remove(&parent, temporary)).map_err(failed)?;
-        self.staged.push(parent, number, (entry.name, self.leaf), None);
-        Ok(Done::Stored(0))
-    }
-
-    fn object(&mut self, parent: Arc<Directory>, entry: &Entry<'_>) -> Result<Done, Problem> {
-        let (object, size) = (entry.header.object, entry.header.size);
-        let opened = |opening| Ok(Done::Opened(OpenedObject { object, size, opening }));
-        if let Some(opening) = self.objects.known(&entry.header, entry.name)? {
-            return opened(opening);
-        }
-        if self.is_there(&parent, entry) {
-            self.objects.settle(object);
-            return opened(Opening::Unchanged);
-        }
-        if self.objects.count() >= self.options.objects_max {
-            return Err(Problem::new(Code::Busy, entry.name, "too many objects are open at once"));
-        }
-        let volume = parent.volume;
-        let created = self.objects.create(self.names, parent, entry.header, (entry.name, self.leaf));
-        opened(created.map_err(|errno| Problem::storage(errno, "make room for it", entry.name, volume))?)
-    }
-
-    /// Whether the option to skip is on and a regular file of the entry's size and time is there.
-    fn is_there(&self, parent: &Directory, entry: &Entry<'_>) -> bool {
-        self.options.skip_unchanged
-            && fstatat(parent, self.leaf, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-                stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
-                    && metadata::is_unchanged(&stat, &entry.header)
-            })
-    }
-}
-
 fn finish_directory(
     directories: &mut Directories,
     root: &Arc<Directory>,
-    header: &dwcp_abi::wire::EntryHeader,
+    header: &EntryHeader,
     path: &[u8],
     policy: Policy,
 ) -> Result<(), Problem> {
@@ -389,18 +301,6 @@ fn finish_directory(
     let now = fstat(&directory.descriptor).map_err(failed)?;
     directories.volumes.mark(directory.volume);
     policy.finish_directory(&directory.descriptor, header, &now).map_err(failed)
-}
-
-fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match write(file, bytes) {
-            Ok(0) => return Err(Errno::EIO),
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
 }
 
 fn stop(problem: Problem) -> Problem {

@@ -172,8 +172,8 @@ impl Scanner {
                 }
             }
         }
-        filled.length = pack.written();
         filled.entries = pack.entries();
+        filled.length = pack.seal(|entries| *blake3::hash(entries).as_bytes());
         filled
     }
 
@@ -200,8 +200,8 @@ impl Scanner {
             }
             self.finals.pop();
         };
-        filled.length = pack.written();
         filled.entries = pack.entries();
+        filled.length = pack.seal(|entries| *blake3::hash(entries).as_bytes());
         filled
     }
 
@@ -461,7 +461,7 @@ fn kind_of(stat: &FileStat) -> Option<Type> {
 mod tests {
     use super::super::source::Base;
     use super::*;
-    use dwcp_abi::wire::Pack;
+    use dwcp_abi::wire::{Pack, open_pack};
     use std::fs::{self, File};
     use std::os::unix::fs::FileExt;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -491,8 +491,8 @@ mod tests {
                 }
             });
             assert_eq!(filled.bytes, length);
-            let entry = Pack::new(&bytes).next().unwrap().unwrap();
-            assert_eq!(entry.header.digest, *blake3::hash(entry.content).as_bytes());
+            let entry = Pack::new(open_pack(&bytes).unwrap().1).next().unwrap().unwrap();
+            assert_eq!(entry.content.len() as u64, length);
         }
     }
 
@@ -500,7 +500,10 @@ mod tests {
     fn a_file_that_keeps_changing_is_reported() {
         let (filled, bytes) = scan_while(|turn, file| file.set_len(u64::from(turn)).unwrap());
         assert_eq!((filled.failures.len(), filled.failures[0].code), (1, Code::Changed));
-        assert_eq!(Pack::new(&bytes).next().unwrap().unwrap().header.kind, EntryKind::Failed);
+        assert_eq!(
+            Pack::new(open_pack(&bytes).unwrap().1).next().unwrap().unwrap().header.kind,
+            EntryKind::Failed
+        );
     }
 
     #[test]

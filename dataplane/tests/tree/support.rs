@@ -1,5 +1,5 @@
 //! What the tests share: a transfer in one thread, entries made by hand, and the state of a tree to compare.
-use dwcp_abi::wire::{Entry, EntryHeader, EntryKind, Pack, PackWriter};
+use dwcp_abi::wire::{Entry, EntryHeader, EntryKind, Pack, PackWriter, open_pack};
 use dwcp_dataplane::tree::{
     Base, Failure, Filled, Limits, Opening, Options, Receiver, Root, Scanner, Source, Totals, TreeError,
     holes, verify_unchanged,
@@ -142,7 +142,6 @@ pub(crate) fn header(kind: EntryKind) -> EntryHeader {
         mtime_s: 1_000_000_000,
         size: 0,
         object: 0,
-        digest: [0; 32],
     }
 }
 
@@ -153,15 +152,14 @@ pub(crate) fn pack(entries: &[(EntryHeader, &[u8], &[u8])]) -> Vec<u8> {
     for (header, name, content) in entries {
         writer.append(*header, name, content).unwrap();
     }
-    let length = writer.written();
+    let length = writer.seal(|entries| *blake3::hash(entries).as_bytes());
     bytes.truncate(length);
     bytes
 }
 
 /// A small file.
 pub(crate) fn inline<'a>(name: &'a [u8], content: &'a [u8]) -> (EntryHeader, &'a [u8], &'a [u8]) {
-    let digest = *blake3::hash(content).as_bytes();
-    (EntryHeader { digest, ..header(EntryKind::InlineFile) }, name, content)
+    (header(EntryKind::InlineFile), name, content)
 }
 
 /// An object of this number.
@@ -174,9 +172,16 @@ pub(crate) fn link<'a>(name: &'a [u8], target: &'a [u8]) -> (EntryHeader, &'a [u
     (header(EntryKind::Symlink), name, target)
 }
 
+/// Gives bytes that were tampered with the digest that a hostile peer would give them.
+pub(crate) fn seal(pack: &mut [u8]) {
+    if let Some((digest, entries)) = pack.split_first_chunk_mut() {
+        *digest = *blake3::hash(entries).as_bytes();
+    }
+}
+
 /// The entries of a pack.
 pub(crate) fn entries(pack: &[u8]) -> Vec<Entry<'_>> {
-    Pack::new(pack).collect::<Result<_, _>>().unwrap()
+    Pack::new(open_pack(pack).unwrap().1).collect::<Result<_, _>>().unwrap()
 }
 
 /// Numbers that a seed fixes.

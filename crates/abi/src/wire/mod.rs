@@ -21,7 +21,7 @@ pub use ack::{Ack, RANGES_MAX, SequenceRange};
 pub use chunk::{CHUNK_HEAD_BYTES, ChunkHead, Codec, PACK_HEAD_BYTES, PackHead};
 pub use entry::{
     COMPONENT_BYTES_MAX, COMPONENTS_MAX, ENTRY_HEADER_BYTES, Entry, EntryHeader, EntryKind, FILE_BYTES_MAX,
-    FLAG_SOLE, NAME_BYTES_MAX, Pack, PackWriter, TEXT_BYTES_MAX, check_name,
+    FLAG_SOLE, NAME_BYTES_MAX, PACK_DIGEST_BYTES, Pack, PackWriter, TEXT_BYTES_MAX, check_name, open_pack,
 };
 pub use frame::{
     CONTROL_PAYLOAD_MAX, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum, frame,
