@@ -157,11 +157,7 @@ impl Store {
             _ => Ok(()),
         };
         let result = verified.and_then(|()| {
-            receiver.commit(object).map_err(|error| match error {
-                TreeError::Malformed(_) | TreeError::Destination(_) | TreeError::Entry(_) => {
-                    (error.code(), error.to_string())
-                }
-            })
+            receiver.commit(object).map_err(|error: TreeError| (error.code(), error.to_string()))
         });
         if let Err((_, text)) = &result {
             receiver.discard(object);
