@@ -205,3 +205,24 @@ pub struct Live {
     /// True in every answer there is.
     pub live: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What existing probes read, member by member.
+    const HEALTHY: &str = r#"{"status":"healthy","version":"2.0","build_version":"3.0.0","enabled":true,
+        "uptime_seconds":3600,"components_healthy":true,"unhealthy_components":[],"recovery_in_progress":false,
+        "circuit_breaker":"closed","components":{"transport":"healthy","compression":"healthy",
+        "circuit_breaker":"closed","amst_transport":{"status":"healthy"},"hde_compression":{"status":"healthy"},
+        "pba_prediction":{"status":"disabled"},"ass_sync":{"status":"disabled"},
+        "acp_consensus":{"status":"disabled"},"itp_placement":{"status":"disabled"}}}"#;
+
+    #[test]
+    fn the_document_is_the_one_that_probes_know() {
+        let known: serde_json::Value = serde_json::from_str(HEALTHY).unwrap();
+        let health: Health = serde_json::from_str(HEALTHY).unwrap();
+        assert_eq!(serde_json::to_value(&health).unwrap(), known);
+        assert_eq!(serde_json::to_value(BreakerState::HalfOpen).unwrap(), "half-open");
+    }
+}

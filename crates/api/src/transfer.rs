@@ -258,3 +258,33 @@ impl TransferQuery {
     /// Largest page.
     pub const LIMIT_MAX: u16 = 500;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_json_texts() {
+        for state in TransferState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+        for direction in [Direction::Send, Direction::Fetch] {
+            assert_eq!(serde_json::to_value(direction).unwrap(), direction.name());
+        }
+    }
+
+    #[test]
+    fn a_request_takes_no_unknown_members() {
+        let good = r#"{"direction":"send","peer":"berlin","sources":["/a"],"destination":"b"}"#;
+        let request: TransferRequest = serde_json::from_str(good).unwrap();
+        assert_eq!(request.options, TransferOptions::default());
+        for bad in [
+            r#"{"direction":"send","peer":"berlin","sources":["/a"],"destination":"b","stream":4}"#,
+            r#"{"direction":"send","peer":"berlin","sources":["/a"],"destination":"b","options":{"stream":4}}"#,
+            r#"{"direction":"sideways","peer":"berlin","sources":["/a"],"destination":"b"}"#,
+            r#"{"direction":"send","peer":"berlin","sources":[""],"destination":"b"}"#,
+        ] {
+            assert!(serde_json::from_str::<TransferRequest>(bad).is_err(), "{bad}");
+        }
+    }
+}
