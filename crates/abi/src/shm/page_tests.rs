@@ -20,8 +20,8 @@ mod interleavings {
         loom::model(|| {
             let shared = Shared(Arc::new((0..HEADER_WORDS + 2).map(|_| AtomicU64::new(0)).collect()));
             let reader = PageReader::attach(shared.clone());
+            let mut writer = PageWriter::attach(shared);
             let writer = thread::spawn(move || {
-                let mut writer = PageWriter::attach(shared);
                 writer.publish(&[1, 1]);
                 writer.publish(&[2, 2]);
             });

@@ -26,9 +26,11 @@ mod interleavings {
     fn records_arrive_whole_and_in_order() {
         loom::model(|| {
             let shared = Shared::new(2);
-            let mut consumer = Consumer::attach(shared.clone()).unwrap();
+            // Attached before the thread starts: loom looks back at the last access of a word only, and a load by the
+            // producer itself would hide the consumer's from it.
+            let mut producer = Producer::attach(shared.clone()).unwrap();
+            let mut consumer = Consumer::attach(shared).unwrap();
             let producer = thread::spawn(move || {
-                let mut producer = Producer::attach(shared).unwrap();
                 producer.push(&[1; 8]).unwrap();
                 producer.push(&[2; 8]).is_ok()
             });
@@ -53,8 +55,9 @@ mod interleavings {
     fn no_wake_up_is_lost() {
         loom::model(|| {
             let shared = Shared::new(4);
-            let consumer = Consumer::attach(shared.clone()).unwrap();
-            let producer = thread::spawn(move || Producer::attach(shared).unwrap().push(&[7]).unwrap());
+            let mut producer = Producer::attach(shared.clone()).unwrap();
+            let consumer = Consumer::attach(shared).unwrap();
+            let producer = thread::spawn(move || producer.push(&[7]).unwrap());
             let sleeps = consumer.prepare_sleep();
             let rings = producer.join().unwrap();
             assert!(!sleeps || rings);
