@@ -1,11 +1,14 @@
 //! `cargo xtask COMMAND`: everything that developers and newcomers run. This file finds the command; each command has
 //! its own file. It ships nowhere.
+mod bench;
 mod build;
 mod ebpf;
+mod install;
 mod setup;
 mod shell;
 mod suggest;
 mod test;
+mod vm;
 
 use std::{
     io::Write as _,
@@ -105,6 +108,24 @@ const COMMANDS: &[Command] = &[
         arguments: "",
         summary: "test, and the licence and advisory check where cargo-deny is installed",
         run: test::run_ci,
+    },
+    Command {
+        name: "install",
+        arguments: "[--prefix /usr/local] [--root /] [--uninstall]",
+        summary: "release build, then binaries, units, completions and manual pages; keeps an existing configuration",
+        run: install::run,
+    },
+    Command {
+        name: "vm",
+        arguments: "[--timeout SECONDS] [--memory MIB] -- COMMAND...",
+        summary: "run a command under Debian's kernel in QEMU, with this machine's files read-only",
+        run: vm::run,
+    },
+    Command {
+        name: "bench",
+        arguments: "[NAME...]",
+        summary: "build and run the benches in release; all where none is named",
+        run: bench::run,
     },
 ];
 

@@ -1,7 +1,7 @@
 //! `setup`: installs what a fresh Debian 12 lacks, says what it did, and says in one line each what it may not do.
 //! Called by people and by the other commands before they need something. It never fails because something could
 //! not be installed: whatever needs that thing says so itself.
-mod apt;
+pub(crate) mod apt;
 mod kernel_toolchain;
 
 use std::time::Instant;
@@ -60,7 +60,21 @@ pub(crate) fn prepare(groups: &[Group]) {
     packages.extend(groups.iter().flat_map(|group| group.packages()));
     apt::install(&packages, &mut report);
     kernel_toolchain::install(&mut report);
+    if groups.contains(&Group::Vm) {
+        crate::vm::fetch_kernel(&mut report);
+    }
     report.print(started.elapsed().as_secs_f64());
+}
+
+/// Installs what the virtual machine alone needs. Quiet where everything is there: its output is the command's.
+pub(crate) fn prepare_vm() {
+    let started = Instant::now();
+    let mut report = Report::default();
+    apt::install(Group::Vm.packages(), &mut report);
+    crate::vm::fetch_kernel(&mut report);
+    if !(report.done.is_empty() && report.missing.is_empty()) {
+        report.print(started.elapsed().as_secs_f64());
+    }
 }
 
 /// What happened, line by line.

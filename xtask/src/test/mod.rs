@@ -134,9 +134,18 @@ fn kernel_programs() -> Result<Tally> {
     }
 }
 
-/// Loom replaces the atomics of `abi` and tries every order of the threads: its own build, its own folder.
+/// Loom replaces the atomics of `abi` and `sys` and tries every order of the threads: its own build, its own folder.
 fn loom() -> Result<Tally> {
-    let mut cargo = shell::cargo(["test", "--package", "dwcp-abi", "--lib", "--release", "--target-dir"]);
+    let mut cargo = shell::cargo([
+        "test",
+        "--package",
+        "dwcp-abi",
+        "--package",
+        "dwcp-sys",
+        "--lib",
+        "--release",
+        "--target-dir",
+    ]);
     cargo.arg(shell::target().join("loom")).args(["--", "--show-output"]);
     cargo.env("RUSTFLAGS", "--cfg loom").env("CARGO_PROFILE_RELEASE_LTO", "off");
     cargo.env("CARGO_PROFILE_RELEASE_PANIC", "unwind");

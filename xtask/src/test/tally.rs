@@ -59,7 +59,12 @@ impl Reader {
         if let Some(result) = line.strip_prefix("test result: ") {
             self.in_successes = false;
             self.close_binary(result);
-            return Shown::Yes;
+            // Documentation and binaries without tests.
+            return if result.starts_with("ok. 0 passed; 0 failed; 0 ignored") {
+                Shown::No
+            } else {
+                Shown::Yes
+            };
         }
         match line {
             "successes:" => self.in_successes = true,

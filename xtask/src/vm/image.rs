@@ -1,0 +1,185 @@
+//! The initial file system of the virtual machine: busybox, modules, and an `init` that overlays this machine's files
+//! and runs the command. Called by `vm`.
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Kernel;
+use crate::shell;
+
+/// A folder for one run, removed when dropped.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    /// Named after this process.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(super) fn new() -> Result<Self> {
+        let path = shell::target().join(format!("vm/run-{}", std::process::id()));
+        fs::create_dir_all(path.join("root")).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("vm: {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Writes the image into `folder`; its path.
+///
+/// # Errors
+/// A part is missing or cannot be written.
+pub(super) fn make(kernel: &Kernel, folder: &Path, command: &[String]) -> Result<PathBuf> {
+    let root = folder.join("root");
+    for name in ["bin", "modules", "proc", "sys", "dev", "host", "upper", "new"] {
+        fs::create_dir_all(root.join(name)).with_context(|| name.to_owned())?;
+    }
+    let busybox = shell::find("busybox").context("busybox")?;
+    fs::copy(busybox, root.join("bin/busybox")).context("busybox")?;
+    let modules = modules(kernel, &root)?;
+    executable(&root.join("init"), &init(&modules))?;
+    executable(&root.join("command"), &script(command))?;
+    let image = folder.join("initial.cpio");
+    archive(&root, &image)?;
+    Ok(image)
+}
+
+/// Copies the wanted modules with all that they need; their file names in the order of insertion.
+fn modules(kernel: &Kernel, root: &Path) -> Result<Vec<String>> {
+    let mut order = Vec::new();
+    for wanted in MODULES {
+        let mut query = shell::command("modprobe");
+        query.arg("-d").arg(&kernel.tree).args(["-S", &kernel.version, "--show-depends", wanted]);
+        let answer = shell::run_quietly(&mut query)?;
+        let paths = answer.lines().filter_map(|line| line.strip_prefix("insmod ")?.split_whitespace().next());
+        for path in paths.map(Path::new) {
+            let name = path.file_name().context("module without a name")?.to_string_lossy().into_owned();
+            if !order.contains(&name) {
+                fs::copy(path, root.join("modules").join(&name))
+                    .with_context(|| path.display().to_string())?;
+                order.push(name);
+            }
+        }
+    }
+    Ok(order)
+}
+
+/// The first process. The status port (`ttyS1`) says `booted` before the command and `exit N` after it.
+fn init(modules: &[String]) -> String {
+    let insert: String = modules.iter().map(|name| format!("insmod /modules/{name}\n")).collect();
+    format!(
+        "#!/bin/busybox sh\n\
+         export PATH=/bin\n\
+         /bin/busybox --install -s /bin\n\
+         mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev\n\
+         {insert}\
+         mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=524288,cache=loose host /host || poweroff -f\n\
+         mount -t tmpfs -o size=75% upper /upper; mkdir /upper/u /upper/w\n\
+         mount -t overlay -o lowerdir=/host,upperdir=/upper/u,workdir=/upper/w root /new || poweroff -f\n\
+         mount -t proc proc /new/proc; mount -t sysfs sys /new/sys; mount -o bind /dev /new/dev\n\
+         mkdir -p /new/dev/shm /new/dev/pts; mount -t tmpfs shm /new/dev/shm; mount -t devpts pts /new/dev/pts\n\
+         mount -t tmpfs run /new/run; mount -t tmpfs tmp /new/tmp; chmod 1777 /new/tmp /new/dev/shm\n\
+         mount -t bpf bpf /new/sys/fs/bpf; mount -t cgroup2 none /new/sys/fs/cgroup\n\
+         ip link set lo up\n\
+         stty -F /dev/ttyS0 raw\n\
+         cp /command /new/run/command\n\
+         echo booted > /dev/ttyS1\n\
+         chroot /new /bin/sh /run/command < /dev/null > /dev/ttyS0 2>&1\n\
+         echo \"exit $?\" > /dev/ttyS1\n\
+         sync; poweroff -f\n"
+    )
+}
+
+/// What runs inside: the command in this workspace, with this process's path and terminal width.
+fn script(command: &[String]) -> String {
+    let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
+    format!(
+        "export PATH={} HOME={}\ncd {}\nexec {}\n",
+        quoted(&path),
+        quoted(&home),
+        quoted(&shell::root().to_string_lossy()),
+        words.join(" ")
+    )
+}
+
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn executable(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).with_context(|| path.display().to_string())
+}
+
+fn archive(root: &Path, image: &Path) -> Result<()> {
+    let output = fs::File::create(image).with_context(|| image.display().to_string())?;
+    let mut find =
+        shell::command("find").arg(".").current_dir(root).stdout(Stdio::piped()).spawn().context("find")?;
+    let names = find.stdout.take().context("find")?;
+    let mut cpio = shell::command("cpio");
+    cpio.args(["--quiet", "-o", "-H", "newc"]).current_dir(root).stdin(names).stdout(output);
+    let status = cpio.status().context("cpio")?;
+    if !(status.success() && find.wait().context("find")?.success()) {
+        bail!("cpio failed: {status}");
+    }
+    Ok(())
+}
+
+/// The first two are what soft-RoCE asks for by name and depends on silently: `rdma link add` fails without them.
+const MODULES: &[&str] = &[
+    "crc32_generic",
+    "crc32c_generic",
+    "9pnet_virtio",
+    "virtio_pci",
+    "9p",
+    "overlay",
+    "virtio_net",
+    "veth",
+    "sch_fq",
+    "sch_fq_codel",
+    "sch_netem",
+    "sch_ingress",
+    "cls_bpf",
+    "tcp_bbr",
+    "tls",
+    "tun",
+    "ib_uverbs",
+    "rdma_ucm",
+    "rdma_rxe",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_reach_the_command_as_they_are() {
+        let words: Vec<String> = ["printf", "%s|", "a b", "it's", "$HOME"].map(String::from).to_vec();
+        let text = shell::run_quietly(shell::command("sh").args(["-c", &script(&words)])).unwrap();
+        assert_eq!(text, "a b|it's|$HOME|");
+    }
+
+    #[test]
+    fn init_inserts_in_order_and_reports() {
+        let text = init(&["a.ko".into(), "b.ko".into()]);
+        let place = |part: &str| text.find(part).unwrap();
+        assert!(place("insmod /modules/a.ko") < place("insmod /modules/b.ko"));
+        assert!(place("echo booted") < place("chroot") && place("chroot") < place("exit $?"));
+    }
+}

@@ -1,0 +1,220 @@
+//! `vm -- COMMAND…`: boots Debian's kernel under QEMU with this machine's files read-only, runs the command as root in
+//! there and passes its exit status out. For what this kernel lacks: RDMA, fq, netem. A boot that fails is tried again;
+//! the command never is.
+mod image;
+mod kernel;
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+pub(crate) use kernel::fetch as fetch_kernel;
+
+use crate::{Outcome, setup, shell};
+
+/// Entry point of the command.
+///
+/// # Errors
+/// The image cannot be made, or QEMU cannot be started.
+pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
+    let request = match Request::parse(arguments) {
+        Ok(request) => request,
+        Err(complaint) => {
+            eprintln!(
+                "xtask vm: {complaint}; use: cargo xtask vm [--timeout SECONDS] [--memory MIB] -- COMMAND…"
+            );
+            return Ok(Outcome::Usage);
+        }
+    };
+    setup::prepare_vm();
+    let missing = PROGRAMS.into_iter().find(|program| shell::find(program).is_none());
+    if let Some(missing) = missing {
+        println!(
+            "vm: skipped: {missing} is not installed; `cargo xtask setup --for vm` installs it where it may"
+        );
+        return Ok(Outcome::Skipped);
+    }
+    let Some(kernel) = kernel::unpacked() else {
+        println!("vm: skipped: no kernel package; `cargo xtask setup --for vm` downloads it where it may");
+        return Ok(Outcome::Skipped);
+    };
+    let folder = image::Folder::new()?;
+    let initial = image::make(&kernel, folder.path(), &request.command)?;
+    for attempt in 1..=BOOTS_MAX {
+        match boot(&request, &kernel.image, &initial, folder.path())? {
+            Ended::Command(0) => return Ok(Outcome::Done),
+            Ended::Command(status) => return Ok(Outcome::Failed(status)),
+            Ended::Timeout => {
+                eprintln!("vm: ended after {} s", request.limit.as_secs());
+                return Ok(Outcome::Failed(TIMEOUT_STATUS));
+            }
+            Ended::NoBoot => {
+                let messages = std::fs::read_to_string(folder.path().join(MESSAGES)).unwrap_or_default();
+                let last = messages.lines().last().unwrap_or("nothing");
+                eprintln!("vm: boot {attempt} of {BOOTS_MAX} failed; the kernel's last words: {last}");
+            }
+        }
+    }
+    Ok(Outcome::Failed(1))
+}
+
+#[derive(Debug)]
+struct Request {
+    command: Vec<String>,
+    limit: Duration,
+    memory_mib: u32,
+}
+
+impl Request {
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut request = Self { command: Vec::new(), limit: Duration::from_secs(600), memory_mib: 4096 };
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            let mut number = || {
+                let value = words.next().and_then(|value| value.parse::<u32>().ok());
+                value.filter(|&value| value > 0).ok_or_else(|| format!("{word} needs a number"))
+            };
+            match word.as_str() {
+                "--timeout" => request.limit = Duration::from_secs(number()?.into()),
+                "--memory" => request.memory_mib = number()?,
+                "--" => request.command.extend(words.by_ref().cloned()),
+                other => return Err(format!("unknown argument '{other}'")),
+            }
+        }
+        if request.command.is_empty() {
+            return Err("there is no command".into());
+        }
+        Ok(request)
+    }
+}
+
+/// How a boot ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// The command ran to its end, with this status.
+    Command(u8),
+    /// The command did not end in time.
+    Timeout,
+    /// The command was never started.
+    NoBoot,
+}
+
+fn boot(request: &Request, kernel: &Path, initial: &Path, folder: &Path) -> Result<Ended> {
+    let status = folder.join(STATUS);
+    File::create(&status).with_context(|| status.display().to_string())?;
+    let mut machine = Machine(qemu(request, kernel, initial, folder).spawn().context("qemu-system-x86_64")?);
+    let started = Instant::now();
+    loop {
+        let said = std::fs::read_to_string(&status).unwrap_or_default();
+        let off = machine.0.try_wait().context("qemu-system-x86_64")?.is_some();
+        if let Some(ended) = judge(&said, off, started.elapsed(), request.limit) {
+            return Ok(ended);
+        }
+        sleep(POLL);
+    }
+}
+
+/// What the lines on the status port mean; `None` while it is not over.
+fn judge(said: &str, off: bool, elapsed: Duration, limit: Duration) -> Option<Ended> {
+    let ended = said.lines().find_map(|line| line.trim().strip_prefix("exit ")?.parse().ok());
+    if let (Some(status), true) = (ended, off || elapsed > limit) {
+        return Some(Ended::Command(status));
+    }
+    let booted = said.lines().any(|line| line.trim() == "booted");
+    match (booted, off) {
+        (false, true) => Some(Ended::NoBoot),
+        (false, false) => (elapsed > BOOT_LIMIT).then_some(Ended::NoBoot),
+        // It went down in the middle of the command: a panic, which is the command's failure.
+        (true, true) => Some(Ended::Command(1)),
+        (true, false) => (elapsed > limit).then_some(Ended::Timeout),
+    }
+}
+
+fn qemu(request: &Request, kernel: &Path, initial: &Path, folder: &Path) -> Command {
+    let status = folder.join(STATUS);
+    let mut qemu = Command::new("qemu-system-x86_64");
+    // Software emulation: the device node of KVM is there on some hosts that then do not run this kernel.
+    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m"])
+        .arg(request.memory_mib.to_string());
+    qemu.args(["-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none"]);
+    // Three ports: the command's output, the status of the run, the kernel's own messages.
+    qemu.args(["-serial", "stdio", "-serial"]).arg(format!("file:{}", status.display()));
+    qemu.arg("-serial").arg(format!("file:{}", folder.join(MESSAGES).display()));
+    qemu.args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]);
+    qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initial);
+    qemu.args(["-append", "console=ttyS2 panic=-1 no_timer_check"]);
+    qemu.stdin(Stdio::null());
+    qemu
+}
+
+/// Switched off when dropped.
+struct Machine(Child);
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It fails where the machine has gone by itself, which is the rule.
+        self.0.kill().unwrap_or_default();
+        if let Err(error) = self.0.wait() {
+            eprintln!("vm: {error}");
+        }
+    }
+}
+
+/// Debian's kernel, unpacked.
+#[derive(Debug)]
+struct Kernel {
+    image: PathBuf,
+    /// The folder above `lib/modules`.
+    tree: PathBuf,
+    version: String,
+}
+
+const PROGRAMS: [&str; 5] = ["qemu-system-x86_64", "busybox", "cpio", "modprobe", "depmod"];
+const BOOTS_MAX: u32 = 3;
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+const STATUS: &str = "status";
+const MESSAGES: &str = "messages";
+const POLL: Duration = Duration::from_millis(50);
+/// As `timeout(1)` says it.
+const TIMEOUT_STATUS: u8 = 124;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(600);
+
+    fn parse(text: &str) -> Result<Request, String> {
+        Request::parse(&text.split_whitespace().map(String::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_command_stands_behind_two_dashes() {
+        let request = parse("--timeout 5 -- ls --memory").unwrap();
+        assert_eq!(
+            (request.command, request.limit),
+            (vec!["ls".into(), "--memory".into()], Duration::from_secs(5))
+        );
+        assert!(parse("ls").is_err());
+        assert!(parse("--").is_err());
+        assert!(parse("--timeout x -- ls").is_err());
+    }
+
+    #[test]
+    fn only_boots_are_tried_again() {
+        let now = Duration::from_secs(1);
+        assert_eq!(judge("", false, now, LIMIT), None);
+        assert_eq!(judge("", true, now, LIMIT), Some(Ended::NoBoot));
+        assert_eq!(judge("", false, BOOT_LIMIT * 2, LIMIT), Some(Ended::NoBoot));
+        assert_eq!(judge("booted\n", false, now, LIMIT), None);
+        assert_eq!(judge("booted\n", true, now, LIMIT), Some(Ended::Command(1)));
+        assert_eq!(judge("booted\n", false, LIMIT * 2, LIMIT), Some(Ended::Timeout));
+        assert_eq!(judge("booted\r\nexit 7\r\n", true, now, LIMIT), Some(Ended::Command(7)));
+        assert_eq!(judge("booted\nexit 0\n", true, now, LIMIT), Some(Ended::Command(0)));
+    }
+}
