@@ -111,15 +111,31 @@ impl Receiver {
         })
     }
 
-    /// Puts all of a pack in place. The same pack may come again at any time.
+    /// Puts all of a pack in place. The same pack may come again at any time. This is [`Receiver::stage`] and
+    /// [`Receiver::publish`] in one.
     ///
     /// # Errors
-    /// [`TreeError::Damaged`] where the digest does not match, [`TreeError::Malformed`] where the peer breaks the
-    /// format, [`TreeError::Destination`] where no further entry could be stored. Files of the pack that were not
-    /// in place by then are gone.
+    /// As those two.
     pub fn unpack(&mut self, pack: &[u8]) -> Result<Unpacked, TreeError> {
+        let mut unpacked = self.stage(pack)?;
+        unpacked.failures.extend(self.publish()?);
+        Ok(unpacked)
+    }
+
+    /// Writes all of a pack under temporary names. What the answer counts is in place, and the pack may be
+    /// acknowledged, after [`Receiver::publish`]: a flush costs the same for one pack and for many.
+    ///
+    /// # Errors
+    /// [`TreeError::Damaged`] where the digest does not match, and nothing else has changed;
+    /// [`TreeError::Malformed`] where the peer breaks the format and [`TreeError::Destination`] where no further
+    /// entry could be stored: all files that were not in place by then, of former packs too, are gone.
+    pub fn stage(&mut self, pack: &[u8]) -> Result<Unpacked, TreeError> {
+        let (digest, entries) = open_pack(pack)?;
+        if digest.is_some_and(|digest| blake3::hash(entries) != *digest) {
+            return Err(TreeError::Damaged);
+        }
         let mut unpacked = Unpacked::default();
-        let result = self.unpack_into(pack, &mut unpacked);
+        let result = self.stage_entries(entries, &mut unpacked);
         self.totals.failed += unpacked.failures.len() as u64;
         if result.is_err() {
             self.staged.discard(&self.names);
@@ -129,6 +145,20 @@ impl Receiver {
         self.totals.bytes += unpacked.bytes;
         self.totals.skipped += unpacked.skipped;
         Ok(unpacked)
+    }
+
+    /// Makes every staged file durable, then puts it in place. The entries that this failed for.
+    ///
+    /// # Errors
+    /// [`TreeError::Destination`] where the flush fails; all staged files are gone.
+    pub fn publish(&mut self) -> Result<Vec<Failure>, TreeError> {
+        let mut failures = Vec::new();
+        let published = self.publish_staged(&mut failures);
+        self.totals.failed += failures.len() as u64;
+        if published.is_err() {
+            self.staged.discard(&self.names);
+        }
+        published.map(|()| failures)
     }
 
     /// Puts an object in place after all of its bytes were written and verified.
@@ -174,7 +204,8 @@ impl Receiver {
     pub fn finish(mut self) -> Result<Totals, TreeError> {
         self.objects.discard_all(&self.names);
         self.finals.sort_by_depth();
-        let mut failures = Vec::new();
+        let mut failures = self.publish()?;
+        failures.truncate(FAILURES_KEPT_MAX);
         while let Some((header, path)) = self.finals.last() {
             if let Some(root) = self.place.opened()
                 && let Err(problem) =
@@ -200,11 +231,7 @@ impl Receiver {
         Ok(Totals { failures, ..totals })
     }
 
-    fn unpack_into(&mut self, pack: &[u8], unpacked: &mut Unpacked) -> Result<(), TreeError> {
-        let (digest, entries) = open_pack(pack)?;
-        if digest.is_some_and(|digest| blake3::hash(entries) != *digest) {
-            return Err(TreeError::Damaged);
-        }
+    fn stage_entries(&mut self, entries: &[u8], unpacked: &mut Unpacked) -> Result<(), TreeError> {
         for entry in Pack::new(entries) {
             let entry = entry?;
             match self.entry(&entry)? {
@@ -227,13 +254,13 @@ impl Receiver {
                 }
             }
             if self.staged.is_full() {
-                self.publish(&mut unpacked.failures)?;
+                self.publish_staged(&mut unpacked.failures)?;
             }
         }
-        self.publish(&mut unpacked.failures)
+        Ok(())
     }
 
-    fn publish(&mut self, failures: &mut Vec<Failure>) -> Result<(), TreeError> {
+    fn publish_staged(&mut self, failures: &mut Vec<Failure>) -> Result<(), TreeError> {
         let flushed = self.staged.publish(&mut self.directories.volumes, &self.names, failures);
         flushed
             .map_err(|errno| error(stop(Problem::system(errno, "flush to disk", b"destination")), b"", None))

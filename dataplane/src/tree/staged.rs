@@ -119,6 +119,8 @@ pub(super) fn remove(directory: &Directory, temporary: &[u8]) {
     }
 }
 
-const FLUSHED_ONE_BY_ONE_MAX: usize = 4;
-const DIRECTORIES_MAX: usize = 64;
+/// Measured on ext4: one syncfs for 5000 files of 400 bytes takes a fifteenth of the time of as many fdatasyncs, for
+/// 4 of 120 KB a third. It also waits for what others wrote, so a file or two go alone.
+const FLUSHED_ONE_BY_ONE_MAX: usize = 2;
+const DIRECTORIES_MAX: usize = 128;
 const FILES_MAX: usize = 8192;

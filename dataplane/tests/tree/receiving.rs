@@ -74,6 +74,25 @@ fn a_pack_that_breaks_the_format_leaves_only_complete_files() {
 }
 
 #[test]
+fn staged_packs_become_visible_together() {
+    // On a disk where there is one: in memory files are put in place at once.
+    let space = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut receiver = receiver(space.path());
+    fs::create_dir(space.path().join("taken")).unwrap();
+    for name in [&b"a"[..], b"b", b"d/c", b"taken", b"e"] {
+        let staged = receiver.stage(&pack(&[inline(name, b"x")])).unwrap();
+        assert_eq!((staged.entries, staged.failures.len()), (1, 0));
+    }
+    assert!(matches!(receiver.stage(&[0; 40]), Err(TreeError::Damaged)));
+    let failures = receiver.publish().unwrap();
+    assert_eq!((failures.len(), failures[0].path.as_slice()), (1, &b"taken"[..]));
+    assert_eq!(names(space.path()), ["a", "b", "d", "d/c", "e", "taken"]);
+    receiver.stage(&pack(&[inline(b"late", b"x")])).unwrap();
+    receiver.finish().unwrap();
+    assert_eq!(names(space.path()), ["a", "b", "d", "d/c", "e", "late", "taken"]);
+}
+
+#[test]
 fn the_last_of_two_equal_names_wins() {
     let space = tempfile::tempdir().unwrap();
     let mut receiver = receiver(space.path());
