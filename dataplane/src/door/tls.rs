@@ -30,7 +30,7 @@ impl Tls {
     /// Shows `identity` to every peer.
     pub(crate) fn new(identity: &Identity) -> Self {
         let mut provider = default_provider();
-        // AES-128 first: it seals 1.26 times the bytes per core, and its strength is not what a lane would fail by.
+        // AES-128 first: it seals 1.34 times the bytes per core, and its strength is not what a lane would fail by.
         provider.cipher_suites =
             vec![cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_256_GCM_SHA384];
         let shown = Arc::new(SingleCertAndKey::from(Arc::clone(identity.certified())));
