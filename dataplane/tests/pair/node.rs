@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::{
-    Access, Attach, Attached, Command, Event, Export, JobOptions, LINK_VERSION, Outcome, Peer, PlanEnd, SendJob, Setup,
-    Transport,
+    Access, Attach, Attached, Command, Event, Export, JobOptions, LINK_VERSION, Outcome, Peer, PlanEnd,
+    SendJob, Setup, Transport,
 };
 use dwcp_abi::shm::{Consumer, Producer, RECORD_BYTES_MAX, WorkerCounter};
 use dwcp_sys::link::{Link, send_message};
@@ -91,7 +91,11 @@ impl Node {
         let export = self.root.join("export");
         let messages = [
             Setup::Transport(transport),
-            Setup::Peer(Peer { name: b"peer", fingerprint: peer.attached.fingerprint, address: address.as_bytes() }),
+            Setup::Peer(Peer {
+                name: b"peer",
+                fingerprint: peer.attached.fingerprint,
+                address: address.as_bytes(),
+            }),
             Setup::Export(Export {
                 name: b"data",
                 path: export.as_os_str().as_encoded_bytes(),
@@ -122,7 +126,10 @@ impl Node {
         let worker = (job % u64::from(self.attached.workers)) as usize;
         let options = JobOptions { streams, skip_unchanged: false };
         let destination = destination.as_bytes();
-        self.order(worker, &Command::Send(SendJob { job, attempt: 1, peer: b"peer", destination, options, sources: &list }));
+        self.order(
+            worker,
+            &Command::Send(SendJob { job, attempt: 1, peer: b"peer", destination, options, sources: &list }),
+        );
     }
 
     /// Waits for a job's end.
@@ -156,7 +163,8 @@ impl Node {
         let idle = self.events.iter().all(Consumer::prepare_sleep);
         if idle {
             let doorbells = self.link.workers.iter().map(|worker| worker.event_doorbell.as_fd());
-            let mut polled: Vec<PollFd<'_>> = doorbells.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            let mut polled: Vec<PollFd<'_>> =
+                doorbells.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             poll(&mut polled, PollTimeout::from(1000u16)).unwrap();
         }
         for (worker, events) in self.link.workers.iter().zip(&self.events) {

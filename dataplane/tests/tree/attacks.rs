@@ -5,9 +5,9 @@ use crate::support::{
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{Code, EntryHeader, EntryKind, FLAG_SOLE};
 use dwcp_dataplane::tree::{Base, Limits, Opening, Options, Receiver, Scanner, Source, TreeError};
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -255,8 +255,20 @@ fn mutated_packs_stay_inside_and_never_panic() {
     }
     assert_eq!(state(&arena.canary), before);
     arena.check();
+    open_up(&arena.export);
     let leftovers = names(&arena.export).into_iter().filter(|name| name.contains(".part")).count();
     assert_eq!(leftovers, 0);
+}
+
+/// Packs may have closed directories, even to their owner.
+fn open_up(directory: &Path) {
+    fs::set_permissions(directory, Permissions::from_mode(0o700)).unwrap();
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            open_up(&entry.path());
+        }
+    }
 }
 
 #[test]
