@@ -20,6 +20,6 @@ pub use model::{
     Security, Transport, Workers,
 };
 pub use nearest::nearest;
-pub use reference::{effective, reference};
+pub use reference::{changed, effective, reference};
 pub use units::{ByteSize, Rate, parse_duration, parse_rate, parse_size, show_duration};
 pub use yaml::Position;

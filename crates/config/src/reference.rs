@@ -28,6 +28,11 @@ pub fn effective(config: &Config) -> serde_json::Value {
     serde_json::Value::Object(members)
 }
 
+/// Keys of the file that have different values in the two.
+pub fn changed<'a>(a: &'a Config, b: &'a Config) -> impl Iterator<Item = &'static Key<Config>> + 'a {
+    KEYS.iter().filter(move |key| (key.show)(a) != (key.show)(b))
+}
+
 fn record<T>(keys: &[Key<T>], value: &T) -> serde_json::Value {
     keys.iter().map(|key| (key.name.to_owned(), (key.json)(value))).collect::<serde_json::Map<_, _>>().into()
 }

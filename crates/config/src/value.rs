@@ -420,7 +420,10 @@ fn read_joined<V: Value>(node: &Node) -> Result<V, Complaint> {
             }
         }
         _ => {
-            return Err(Complaint::new(node.at, format!("expected {} with 1 to {LIST_MAX} items", V::kind())));
+            return Err(Complaint::new(
+                node.at,
+                format!("expected {} with 1 to {LIST_MAX} items", V::kind()),
+            ));
         }
     }
     let text = words.join(",");

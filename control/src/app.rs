@@ -1,0 +1,330 @@
+//! What the threads of control share: jobs, peers, figures and health behind one lock, and the effects of each change.
+//! Called by the link's thread, the store's thread and HTTP; holds the lock for short, never across a wait.
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use dwcp_abi::link::Event;
+use dwcp_api::{RecentError, Timestamp};
+use dwcp_config::Config;
+use dwcp_policy::{Breaker, BreakerLimits};
+use dwcp_sys::doorbell::Doorbell;
+
+use crate::figures::{Figures, Rates};
+use crate::jobs::{Jobs, Now, Then};
+use crate::link::Attachment;
+use crate::peers::Peers;
+use crate::settings::Settings;
+use crate::store::{Change, Recovered, Store, StoreError};
+
+/// The shared state of the process.
+pub(crate) struct App {
+    /// Rings the link's thread: commands, a new plan, the end.
+    pub(crate) wake: Doorbell,
+    pub(crate) store: Store,
+    pub(crate) http: crate::metrics::HttpCounters,
+    pub(crate) health: RwLock<Arc<crate::health::Rendered>>,
+    pub(crate) node_id: String,
+    /// What the processes were started with.
+    pub(crate) start_config: Config,
+    start: Instant,
+    shared: Mutex<Shared>,
+    settings: RwLock<Arc<Settings>>,
+    generation: AtomicU64,
+    is_stopping: AtomicBool,
+    link_alive_ms: AtomicU64,
+}
+
+/// What stands behind the lock.
+pub(crate) struct Shared {
+    pub(crate) jobs: Jobs,
+    pub(crate) peers: Peers,
+    pub(crate) breaker: Breaker,
+    pub(crate) dataplane: Option<Arc<Attachment>>,
+    /// SHA-256 of the node's certificate, once the dataplane said it.
+    pub(crate) fingerprint: Option<[u8; 32]>,
+    pub(crate) figures: Figures,
+    pub(crate) rates: Rates,
+    pub(crate) recent_errors: VecDeque<RecentError>,
+    pub(crate) totals: Totals,
+    /// Why there is no dataplane.
+    pub(crate) link_trouble: Option<String>,
+    /// The dataplane speaks another version: only a person helps.
+    pub(crate) is_version_wrong: bool,
+    pub(crate) store_trouble: Option<String>,
+    pub(crate) is_reload_failed: bool,
+    pub(crate) metrics_listener: Option<(u16, bool)>,
+    last_instance: Option<u64>,
+}
+
+/// Counters of control itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Totals {
+    pub(crate) dataplane_restarts: u64,
+    pub(crate) recovery_attempts: u64,
+    pub(crate) recovery_successes: u64,
+    pub(crate) garbage: u64,
+}
+
+impl App {
+    /// Puts everything together; starts nothing.
+    pub(crate) fn new(settings: Settings, store: Store, recovered: Recovered, wake: Doorbell) -> Self {
+        let config = &settings.config;
+        let mut peers = Peers::default();
+        peers.handle_config(config);
+        let limits = BreakerLimits {
+            failure_threshold: config.circuit_breaker.failure_threshold,
+            timeout: config.circuit_breaker.timeout,
+            success_threshold: config.circuit_breaker.success_threshold,
+        };
+        let shared = Shared {
+            jobs: Jobs::new(recovered),
+            peers,
+            breaker: Breaker::new(limits),
+            dataplane: None,
+            fingerprint: None,
+            figures: Figures::default(),
+            rates: Rates::default(),
+            recent_errors: VecDeque::new(),
+            totals: Totals::default(),
+            link_trouble: None,
+            is_version_wrong: false,
+            store_trouble: None,
+            is_reload_failed: false,
+            metrics_listener: None,
+            last_instance: None,
+        };
+        Self {
+            wake,
+            store,
+            http: crate::metrics::HttpCounters::default(),
+            health: RwLock::new(Arc::new(crate::health::Rendered::starting())),
+            node_id: node_id(config),
+            start_config: config.clone(),
+            start: Instant::now(),
+            shared: Mutex::new(shared),
+            settings: RwLock::new(Arc::new(settings)),
+            generation: AtomicU64::new(unix_ms()),
+            is_stopping: AtomicBool::new(false),
+            link_alive_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Both clocks.
+    pub(crate) fn now(&self) -> Now {
+        Now { uptime: self.start.elapsed(), unix_ms: unix_ms() }
+    }
+
+    /// The lock. A thread that panicked with it has left whole values behind: every change is one assignment.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes shared state, then carries out what follows for store and link.
+    pub(crate) fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut Shared, Now) -> R) -> R {
+        let now = self.now();
+        let mut shared = self.lock();
+        let result = change(&mut shared, now);
+        while let Some(effect) = shared.jobs.poll_effect() {
+            self.write(effect.record, effect.then);
+        }
+        let has_commands = shared.jobs.has_commands();
+        drop(shared);
+        if has_commands {
+            self.ring();
+        }
+        result
+    }
+
+    fn write(self: &Arc<Self>, record: crate::jobs::JobRecord, then: Then) {
+        let change = if matches!(then, Then::Created(_)) { Change::Insert } else { Change::Update };
+        let (app, id) = (Arc::clone(self), record.id);
+        self.store.write(record, change, move |result| app.handle_stored(id, then, result));
+    }
+
+    fn handle_stored(self: &Arc<Self>, id: u64, then: Then, result: Result<(), StoreError>) {
+        self.change(|shared, _| {
+            shared.jobs.handle_stored(id, then, result.is_ok());
+            match result {
+                Ok(()) if shared.jobs.unstored() == 0 => shared.store_trouble = None,
+                Ok(()) => {}
+                Err(error) => shared.store_trouble = Some(error.to_string()),
+            }
+        });
+    }
+
+    fn ring(&self) {
+        if let Err(error) = self.wake.ring() {
+            tracing::error!(component = "link", %error, "link not woken");
+        }
+    }
+
+    /// The configuration in use.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Uses another configuration from now on.
+    pub(crate) fn use_settings(self: &Arc<Self>, mut settings: Settings) {
+        settings.compare_with_start(&self.start_config);
+        self.change(|shared, _| {
+            shared.peers.handle_config(&settings.config);
+            shared.is_reload_failed = false;
+        });
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.generation.fetch_add(1, Ordering::Release);
+        self.ring();
+    }
+
+    /// Ends the link's thread at its next turn.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Keeps one of the last errors for `/health?verbose=true`.
+    pub(crate) fn note_error(&self, component: &str, kind: &str, message: &str) {
+        self.lock().note_error(component, kind, message);
+    }
+
+    /// How long the link's thread has not turned.
+    pub(crate) fn link_idle(&self) -> Duration {
+        let alive = Duration::from_millis(self.link_alive_ms.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(alive)
+    }
+}
+
+/// For the link's thread.
+impl App {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn settings_generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_link_alive(&self) {
+        let uptime_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.link_alive_ms.store(uptime_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_commands(&self) -> bool {
+        self.lock().jobs.has_commands()
+    }
+
+    pub(crate) fn next_command(&self, worker: usize) -> Option<Vec<u8>> {
+        self.lock().jobs.next_command(worker).map(<[u8]>::to_vec)
+    }
+
+    pub(crate) fn handle_command_taken(&self, worker: usize) {
+        self.lock().jobs.handle_command_taken(worker);
+    }
+
+    pub(crate) fn handle_attached(self: &Arc<Self>, attachment: Attachment) {
+        let attached = attachment.attached;
+        self.change(|shared, now| {
+            let is_new = shared.last_instance.replace(attached.instance) != Some(attached.instance);
+            if shared.totals.recovery_attempts > 0 || shared.link_trouble.is_some() {
+                shared.totals.recovery_successes += 1;
+            }
+            if is_new {
+                // A new process may well work where the one before failed.
+                shared.breaker.state(now.uptime);
+                shared.breaker.handle_replacement();
+                shared.rates = Rates::default();
+            }
+            shared.totals.dataplane_restarts += u64::from(is_new && shared.fingerprint.is_some());
+            shared.fingerprint = Some(attached.fingerprint);
+            (shared.link_trouble, shared.is_version_wrong) = (None, false);
+            shared.figures = Figures::read(&attachment, &Figures::default());
+            shared.dataplane = Some(Arc::new(attachment));
+            shared.jobs.handle_attached(attached.instance, attached.workers, now);
+            let (pid, workers) = (attached.pid, attached.workers);
+            tracing::info!(component = "link", pid, workers, is_new, "dataplane attached");
+        });
+        crate::health::check(self, crate::health::Round::Changed);
+    }
+
+    pub(crate) fn handle_detached(self: &Arc<Self>) {
+        self.change(|shared, _| {
+            shared.dataplane = None;
+            shared.jobs.handle_detached();
+            shared.peers.handle_detached();
+        });
+        crate::health::check(self, crate::health::Round::Changed);
+    }
+
+    pub(crate) fn handle_link_trouble(&self, trouble: &str, is_version: bool) {
+        let mut shared = self.lock();
+        shared.is_version_wrong = is_version;
+        shared.totals.recovery_attempts += u64::from(shared.last_instance.is_some());
+        if shared.link_trouble.as_deref() == Some(trouble) {
+            return;
+        }
+        shared.link_trouble = Some(trouble.to_owned());
+        shared.note_error("amst", "link", trouble);
+        tracing::warn!(component = "link", trouble, "dataplane not attached");
+    }
+
+    pub(crate) fn handle_event(self: &Arc<Self>, worker: usize, event: &Event<'_>) {
+        let strange = self.change(|shared, now| {
+            if let Event::Lane(change) = event {
+                shared.peers.handle_lane(worker, change, now);
+                if !change.up && !change.text.is_empty() {
+                    shared.note_error("amst", "lane", &crate::jobs::clean(change.text));
+                }
+            }
+            shared.jobs.handle_event(worker, event, now)
+        });
+        if let Err(strange) = strange {
+            tracing::debug!(component = "link", worker, ?strange, "event does not fit");
+            self.lock().totals.garbage += 1;
+        }
+    }
+
+    pub(crate) fn handle_garbage(self: &Arc<Self>, worker: usize, what: &str) {
+        self.change(|shared, _| {
+            shared.totals.garbage += 1;
+            if shared.totals.garbage.is_power_of_two() {
+                tracing::warn!(
+                    component = "link",
+                    worker,
+                    what,
+                    total = shared.totals.garbage,
+                    "event not understood"
+                );
+            }
+            shared.note_error("control", "event", what);
+            shared.jobs.handle_lost_events(worker);
+        });
+    }
+}
+
+impl Shared {
+    fn note_error(&mut self, component: &str, kind: &str, message: &str) {
+        let error = RecentError {
+            timestamp: Timestamp::from_unix_ms(unix_ms()),
+            component: component.to_owned(),
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+        };
+        self.recent_errors.truncate(RECENT_ERRORS_MAX - 1);
+        self.recent_errors.push_front(error);
+    }
+}
+
+fn node_id(config: &Config) -> String {
+    if !config.node_name.is_empty() {
+        return config.node_name.clone();
+    }
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    host.unwrap_or_else(|| "node".into())
+}
+
+fn unix_ms() -> u64 {
+    Timestamp::from(SystemTime::now()).unix_ms()
+}
+
+const RECENT_ERRORS_MAX: usize = 20;

@@ -1,0 +1,140 @@
+//! The HTTP interface: listeners, routes, limits. Handlers read shared state and order changes through the app; none
+//! waits for the dataplane.
+mod connection;
+mod documents;
+mod events;
+mod guard;
+mod probes;
+mod problem;
+mod transfers;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use dwcp_api::paths;
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::app::App;
+use crate::arguments::Places;
+
+pub(crate) use guard::PeerKind;
+
+/// Binds every listener and starts serving. The unix socket disappears with the value.
+///
+/// # Errors
+/// A socket or the API's port that cannot be had; a metrics port that cannot is a warning.
+pub(crate) async fn start(app: &Arc<App>, places: &Places) -> anyhow::Result<SocketFile> {
+    let router = router(app);
+    let (unix, file) = bind_unix(&places.socket)?;
+    let tcp = bind_tcp(places.listen).await.with_context(|| {
+        format!(
+            "the API cannot listen on {}: another program has the port (`ss -ltnp`), or it is not ours to take; set api.listen",
+            places.listen
+        )
+    })?;
+    let (address, socket) = (tcp.local_addr()?.to_string(), places.socket.display().to_string());
+    tracing::info!(component = "http", address, socket, "listening");
+    start_metrics(app, places).await;
+    tokio::spawn(connection::serve_unix(unix, router.clone(), Arc::clone(app)));
+    tokio::spawn(connection::serve_tcp(tcp, router, Arc::clone(app)));
+    Ok(file)
+}
+
+/// The second listener is a convenience: Prometheus itself often has its port.
+async fn start_metrics(app: &Arc<App>, places: &Places) {
+    let settings = app.settings();
+    let monitoring = &settings.config.monitoring;
+    let port = monitoring.metrics_port;
+    if port == 0 || !monitoring.prometheus_enabled || port == places.listen.port() {
+        return;
+    }
+    let address = SocketAddr::new(places.listen.ip(), port);
+    let result = bind_tcp(address).await;
+    app.lock().metrics_listener = Some((port, result.is_ok()));
+    match result {
+        Ok(listener) => {
+            let path = monitoring.metrics_path.clone();
+            let routes = Router::new().route(&path, get(probes::metrics)).with_state(Arc::clone(app));
+            let routes = with_fallbacks(routes, app);
+            tokio::spawn(connection::serve_tcp(listener, routes, Arc::clone(app)));
+        }
+        Err(error) => {
+            let (address, api) = (address.to_string(), places.listen.to_string());
+            tracing::warn!(component = "http", address, %error, "no second metrics listener; /metrics stays on {api}");
+            app.note_error("control", "metrics_listener", &format!("{address}: {error}"));
+        }
+    }
+}
+
+async fn bind_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Every route.
+fn router(app: &Arc<App>) -> Router {
+    let mut router = Router::new()
+        .route("/", get(documents::index))
+        .route("/version", get(documents::version))
+        .route(paths::HEALTH, get(probes::health))
+        .route(paths::READY, get(probes::ready))
+        .route(paths::LIVE, get(probes::live))
+        .route(paths::STATUS, get(documents::status))
+        .route(paths::STATS, get(documents::stats))
+        .route(paths::PEERS, get(documents::peers))
+        .route(paths::CONFIG, get(documents::config))
+        .route(paths::TRANSFERS, get(transfers::list).post(transfers::create))
+        .route(paths::TRANSFER_PATTERN, get(transfers::show).delete(transfers::cancel))
+        .route(paths::TRANSFER_EVENTS_PATTERN, get(events::follow))
+        .route(BREAKER_STATE, get(probes::breaker_state))
+        .route(BREAKER_RESET, post(probes::breaker_reset));
+    for alias in paths::READY_ALIASES {
+        router = router.route(alias, get(probes::ready));
+    }
+    for alias in paths::LIVE_ALIASES {
+        router = router.route(alias, get(probes::live));
+    }
+    if app.settings().config.monitoring.prometheus_enabled {
+        router = router.route(paths::METRICS, get(probes::metrics));
+    }
+    with_fallbacks(router.with_state(Arc::clone(app)), app)
+}
+
+fn with_fallbacks(router: Router, app: &Arc<App>) -> Router {
+    router
+        .fallback(problem::unknown_endpoint)
+        .method_not_allowed_fallback(problem::unknown_method)
+        .layer(from_fn_with_state(Arc::clone(app), guard::guard))
+}
+
+/// Removes the socket when the process ends in good order.
+pub(crate) struct SocketFile(std::path::PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A successor may have replaced or removed it already.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+fn bind_unix(path: &Path) -> anyhow::Result<(UnixListener, SocketFile)> {
+    let context = || format!("the API cannot listen on {}", path.display());
+    if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            anyhow::bail!("{}: another dwcp-control is listening there; stop it or give --socket", context());
+        }
+        // Left behind by a process that was killed.
+        std::fs::remove_file(path).with_context(context)?;
+    }
+    let listener = UnixListener::bind(path).with_context(context)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).with_context(context)?;
+    Ok((listener, SocketFile(path.to_owned())))
+}
+
+const BREAKER_STATE: &str = "/circuit-breaker/state";
+const BREAKER_RESET: &str = "/circuit-breaker/reset";

@@ -1,0 +1,228 @@
+//! Transfers: create, list, show, cancel. A request is checked whole before it becomes a job; it is durable before it
+//! is answered.
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use dwcp_api::{
+    Direction, PathText, Problem, SOURCES_MAX, Transfer, TransferId, TransferList, TransferQuery,
+    TransferRequest, paths,
+};
+use dwcp_policy::{Admission, Refusal};
+
+use super::documents::json;
+use super::problem::Failure;
+use crate::app::App;
+use crate::jobs::{Cancel, JobRequest, Pace, fits_the_ring};
+use crate::store::PageQuery;
+
+/// `POST /api/v1/dwcp/transfers`
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let request = read(&headers, body).await?;
+    check_options(&request)?;
+    check_paths(&request)?;
+    check_peer(&app, &request.peer)?;
+    let request = JobRequest::from(request);
+    if !fits_the_ring(&request) {
+        return Err(Failure::impossible(
+            "the sources are too long for one transfer (16 KiB together): order several",
+        ));
+    }
+    let is_enabled = app.settings().config.enabled;
+    let admitted = app.change(|shared, now| {
+        let breaker = shared.breaker.state(now.uptime);
+        let admission = Admission { active_max: JOBS_ACTIVE_MAX };
+        admission.admit(is_enabled, breaker, shared.jobs.active())?;
+        Ok(shared.jobs.create(Arc::new(request), now))
+    });
+    let (id, durable) = admitted.map_err(refused)?;
+    if durable.await != Ok(true) {
+        let detail = "the job store did not take it, see /health?verbose=true: nothing was started";
+        return Err(Failure::new(StatusCode::INSUFFICIENT_STORAGE, Problem::REFUSED, "Not stored", detail));
+    }
+    let document = find(&app, id).await?;
+    let mut response = json(StatusCode::CREATED, &document);
+    if let Ok(location) = HeaderValue::from_str(&paths::transfer(TransferId(id))) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<TransferRequest, Failure> {
+    // A form of a web page cannot send this type without being asked first.
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    if !content_type.trim().to_ascii_lowercase().starts_with("application/json") {
+        let detail = "Content-Type must be application/json";
+        return Err(Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Problem::INVALID_REQUEST,
+            "Unsupported type",
+            detail,
+        ));
+    }
+    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
+        let detail = format!("the body is longer than {BODY_BYTES_MAX} bytes, or broke off");
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, Problem::INVALID_REQUEST, "Too large", detail)
+    })?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Failure::invalid(format!("not a transfer request: {error}")))
+}
+
+fn check_options(request: &TransferRequest) -> Result<(), Failure> {
+    if request.options.streams > STREAMS_MAX {
+        return Err(Failure::impossible(format!(
+            "options.streams must be at most {STREAMS_MAX}; 0 = as configured"
+        )));
+    }
+    if request.sources.is_empty() || request.sources.len() > SOURCES_MAX {
+        return Err(Failure::impossible(format!("sources must be 1 to {SOURCES_MAX} paths")));
+    }
+    Ok(())
+}
+
+fn check_paths(request: &TransferRequest) -> Result<(), Failure> {
+    let is_absolute = |path: &&PathText| path.as_bytes().starts_with(b"/");
+    let local: &[PathText] = match request.direction {
+        Direction::Send => &request.sources,
+        Direction::Fetch => std::slice::from_ref(&request.destination),
+    };
+    match local.iter().find(|path| !is_absolute(path)) {
+        Some(path) => Err(Failure::impossible(format!("local paths must be absolute: {path}"))),
+        None => Ok(()),
+    }
+}
+
+fn check_peer(app: &App, peer: &str) -> Result<(), Failure> {
+    let shared = app.lock();
+    if shared.peers.names().any(|name| name == peer) {
+        return Ok(());
+    }
+    let nearest = dwcp_config::nearest(peer, shared.peers.names());
+    let shown: String = peer.chars().filter(|c| !c.is_control()).take(64).collect();
+    let detail = format!("no peer is called '{shown}'; the configuration lists them under peers:");
+    let failure =
+        Failure::new(StatusCode::UNPROCESSABLE_ENTITY, Problem::UNKNOWN_PEER, "Unknown peer", detail);
+    Err(failure.with_nearest(nearest))
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Disabled => Failure::refused("the node is disabled (enabled: false in the configuration)"),
+        Refusal::BreakerOpen => Failure::refused(
+            "the circuit breaker is open: the transport keeps failing, see /health; POST /circuit-breaker/reset closes it",
+        ),
+        Refusal::Full { active_max } => {
+            Failure::refused(format!("{active_max} transfers are unfinished, which is the limit"))
+        }
+    }
+}
+
+/// `GET /api/v1/dwcp/transfers`
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<TransferQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(query) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+    let limit = query.limit.unwrap_or(TransferQuery::LIMIT_DEFAULT);
+    if limit == 0 || limit > TransferQuery::LIMIT_MAX {
+        return Err(Failure::invalid(format!("limit must be from 1 to {}", TransferQuery::LIMIT_MAX)));
+    }
+    let below = match query.cursor.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(below)) => Some(below),
+        Some(Err(_)) => return Err(Failure::invalid("cursor must be the next_cursor of another page")),
+    };
+    let wanted = |transfer: &Transfer| {
+        query.state.is_none_or(|state| transfer.state == state)
+            && below.is_none_or(|below| transfer.id.0 < below)
+    };
+    // One more than asked for says whether there is another page.
+    let more = usize::from(limit) + 1;
+    let mut transfers = stored(&app, &query, below, limit + 1).await?;
+    let now_ms = app.now().unix_ms;
+    let live: Vec<Transfer> =
+        app.lock().jobs.list().map(|(record, pace)| record.document(pace, now_ms)).collect();
+    transfers.retain(|stored| !live.iter().any(|live| live.id == stored.id));
+    transfers.extend(live.into_iter().filter(wanted));
+    transfers.sort_by_key(|transfer| std::cmp::Reverse(transfer.id));
+    transfers.truncate(more);
+    let has_more = transfers.len() == more;
+    transfers.truncate(usize::from(limit));
+    let next_cursor = transfers.last().filter(|_| has_more).map(|last| last.id.to_string());
+    Ok(json(StatusCode::OK, &TransferList { schema: TransferList::SCHEMA, transfers, next_cursor }))
+}
+
+/// What the store has for the page. Unfinished jobs are newer in memory and replace what comes from here.
+async fn stored(
+    app: &App,
+    query: &TransferQuery,
+    below: Option<u64>,
+    limit: u16,
+) -> Result<Vec<Transfer>, Failure> {
+    if query.state.is_some_and(|state| !state.is_final()) {
+        return Ok(Vec::new());
+    }
+    let page = app.store.page(PageQuery { state: query.state, below, limit }).await.map_err(unreadable)?;
+    Ok(page.iter().map(|record| record.document(Pace::default(), app.now().unix_ms)).collect())
+}
+
+/// `GET /api/v1/dwcp/transfers/{id}`
+pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
+    let document = find(&app, parse_id(&id)?).await?;
+    Ok(json(StatusCode::OK, &document))
+}
+
+/// `DELETE /api/v1/dwcp/transfers/{id}`
+pub(super) async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id = parse_id(&id)?;
+    match app.change(|shared, now| shared.jobs.cancel(id, now)) {
+        Cancel::Accepted(durable) => {
+            if durable.await != Ok(true) {
+                return Err(Failure::refused("the job store did not take it, see /health?verbose=true"));
+            }
+        }
+        Cancel::Already => {}
+        Cancel::Unknown => {
+            let document = find(&app, id).await?;
+            let detail = format!("transfer {id} has ended already: {}", document.state.name());
+            return Err(Failure::new(StatusCode::CONFLICT, Problem::FINISHED, "Finished", detail));
+        }
+    }
+    Ok(json(StatusCode::ACCEPTED, &find(&app, id).await?))
+}
+
+/// A number that is no number names no transfer.
+pub(super) fn parse_id(text: &str) -> Result<u64, Failure> {
+    text.parse().map_err(|_| {
+        Failure::unknown_transfer(&text.chars().filter(|c| !c.is_control()).take(32).collect::<String>())
+    })
+}
+
+/// One transfer, from memory or from the store.
+pub(super) async fn find(app: &App, id: u64) -> Result<Transfer, Failure> {
+    if let Some((record, pace)) = live(app, id) {
+        return Ok(record.document(pace, app.now().unix_ms));
+    }
+    let stored = app.store.one(id).await.map_err(unreadable)?;
+    let record = stored.ok_or_else(|| Failure::unknown_transfer(&id.to_string()))?;
+    Ok(record.document(Pace::default(), app.now().unix_ms))
+}
+
+fn live(app: &App, id: u64) -> Option<(crate::jobs::JobRecord, Pace)> {
+    app.lock().jobs.show(id)
+}
+
+fn unreadable(error: crate::store::StoreError) -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "about:blank", "Store", error.to_string())
+}
+
+const BODY_BYTES_MAX: usize = 1 << 20;
+const JOBS_ACTIVE_MAX: usize = 1000;
+const STREAMS_MAX: u16 = 1024;

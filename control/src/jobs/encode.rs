@@ -1,0 +1,52 @@
+//! Jobs as commands of the link. Used by jobs; bounds are those of the command ring.
+use dwcp_abi::codec::{CodecError, Encoded, SHORT_BYTES_MAX};
+use dwcp_abi::link::{Command, FetchJob, JobOptions, SendJob};
+use dwcp_abi::shm::RECORD_BYTES_MAX;
+use dwcp_api::{Direction, PathText};
+
+use super::record::{JobRecord, JobRequest};
+
+/// Paths, each behind a `u16` length: the form of the link and of the store.
+pub(crate) fn join_paths(paths: &[PathText]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for path in paths {
+        let bytes = path.as_bytes();
+        // `PathText` bounds a path far below 64 KiB.
+        list.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+        list.extend_from_slice(bytes);
+    }
+    list
+}
+
+/// Whether the request can be told to the dataplane in one command.
+pub(crate) fn fits_the_ring(request: &JobRequest) -> bool {
+    let record = JobRecord::new(0, std::sync::Arc::new(request.clone()), 0);
+    join_paths(&request.sources).len() <= SHORT_BYTES_MAX && start(&record).is_ok()
+}
+
+/// The command that starts the record's attempt.
+pub(super) fn start(record: &JobRecord) -> Result<Vec<u8>, CodecError> {
+    let request = &record.request;
+    let sources = join_paths(&request.sources);
+    let options =
+        JobOptions { streams: request.options.streams, skip_unchanged: request.options.skip_unchanged };
+    let (job, attempt) = (record.id, record.attempt);
+    let (peer, destination) = (request.peer.as_bytes(), request.destination.as_bytes());
+    let command = match request.direction {
+        Direction::Send => {
+            Command::Send(SendJob { job, attempt, peer, destination, options, sources: &sources })
+        }
+        Direction::Fetch => {
+            Command::Fetch(FetchJob { job, attempt, peer, destination, options, sources: &sources })
+        }
+    };
+    encode(&command)
+}
+
+/// Any command as bytes for the ring.
+pub(super) fn encode(command: &Command<'_>) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = vec![0; RECORD_BYTES_MAX];
+    let length = command.encode(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}

@@ -1,0 +1,398 @@
+//! Every job that has not ended: a state machine over requests, events of the dataplane, what the store has made
+//! durable, and time. The app calls it under one lock and carries out its effects; it opens and writes nothing.
+//!
+//! ```text
+//! created ─► (durable) ─► Waiting ─► Storing the attempt ─► Submitted ──Finished──► Ending ─► (durable) ─► Forget
+//!                            ▲                                  │ Interrupted, or the dataplane was started anew
+//!                            └────────── Pausing ◄──────────────┘
+//! ```
+mod dataplane;
+mod encode;
+mod rate;
+mod record;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_api::TransferState;
+use dwcp_policy::{RetryDecision, RetryPolicy};
+use tokio::sync::{oneshot, watch};
+
+pub(crate) use dataplane::{Home, clean};
+pub(crate) use encode::{fits_the_ring, join_paths};
+pub(crate) use rate::RateMeter;
+pub(crate) use record::{JobRecord, JobRequest, Pace};
+
+/// Two clocks: one that only grows, one that people read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// Since control started.
+    pub(crate) uptime: Duration,
+    /// Since 1970.
+    pub(crate) unix_ms: u64,
+}
+
+/// What the app must do: write `record`, then say so with [`Jobs::handle_stored`].
+pub(crate) struct Effect {
+    pub(crate) record: JobRecord,
+    pub(crate) then: Then,
+}
+
+/// What follows when a record is durable.
+pub(crate) enum Then {
+    /// Answer the request that made the job, and submit it where its first attempt is decided.
+    Created(oneshot::Sender<bool>),
+    /// Give the attempt to the dataplane.
+    Submit,
+    /// Tell the dataplane to stop the job, and answer the request.
+    Cancel(Option<oneshot::Sender<bool>>),
+    /// Let the dataplane forget the attempt; the job goes on later.
+    Forget,
+    /// Let the dataplane forget the job, and forget it here.
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Not durable yet.
+    Creating,
+    /// For a dataplane.
+    Waiting,
+    /// The attempt is decided but not durable.
+    Storing,
+    /// The dataplane of `record.instance` has it, as far as is known.
+    Submitted,
+    /// Until the next attempt.
+    Pausing(Duration),
+    /// The end is decided but not durable.
+    Ending,
+}
+
+struct Live {
+    record: JobRecord,
+    phase: Phase,
+    rate: RateMeter,
+    changed: watch::Sender<()>,
+    /// What has to be written again because the store did not take it.
+    unstored: Option<Then>,
+}
+
+/// What became of an order to cancel.
+pub(crate) enum Cancel {
+    /// Wait for this, then show the job.
+    Accepted(oneshot::Receiver<bool>),
+    /// It was ordered before, or is ending.
+    Already,
+    /// No such job is unfinished.
+    Unknown,
+}
+
+/// All unfinished jobs.
+pub(crate) struct Jobs {
+    live: BTreeMap<u64, Live>,
+    next_id: u64,
+    home: Option<Home>,
+    effects: VecDeque<Effect>,
+    retry: RetryPolicy,
+    tokens: u64,
+}
+
+impl Jobs {
+    /// With what the store knew. Attempts that were under way are settled when a dataplane attaches.
+    pub(crate) fn new(recovered: crate::store::Recovered) -> Self {
+        let mut live = BTreeMap::new();
+        for mut record in recovered.unfinished {
+            let phase = if record.attempt == 0 || record.state == TransferState::Interrupted {
+                Phase::Waiting
+            } else {
+                Phase::Submitted
+            };
+            record.lanes = 0;
+            live.insert(record.id, Live::new(record, phase));
+        }
+        let retry = RetryPolicy::default();
+        Self { live, next_id: recovered.next_id, home: None, effects: VecDeque::new(), retry, tokens: 0 }
+    }
+
+    /// Number of unfinished jobs.
+    pub(crate) fn active(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Number of unfinished jobs whose end cannot be stored at the moment, or whose start cannot.
+    pub(crate) fn unstored(&self) -> usize {
+        self.live.values().filter(|live| live.unstored.is_some()).count()
+    }
+
+    /// The next thing to do.
+    pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// One unfinished job.
+    pub(crate) fn show(&self, id: u64) -> Option<(JobRecord, Pace)> {
+        self.live.get(&id).filter(|live| live.phase != Phase::Creating).map(Live::show)
+    }
+
+    /// Unfinished jobs, newest first.
+    pub(crate) fn list(&self) -> impl Iterator<Item = (JobRecord, Pace)> {
+        self.live.values().rev().filter(|live| live.phase != Phase::Creating).map(Live::show)
+    }
+
+    /// Changes whenever the job does; closed when it has ended and its end is durable.
+    pub(crate) fn watch(&self, id: u64) -> Option<watch::Receiver<()>> {
+        self.live.get(&id).map(|live| live.changed.subscribe())
+    }
+
+    /// Takes a job that was admitted. The receiver hears when it is durable.
+    pub(crate) fn create(&mut self, request: Arc<JobRequest>, now: Now) -> (u64, oneshot::Receiver<bool>) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut record = JobRecord::new(id, request, now.unix_ms);
+        if let Some(home) = &self.home {
+            // One write makes the job and its first attempt durable.
+            (record.attempt, record.instance) = (1, home.instance);
+        }
+        let (done, heard) = oneshot::channel();
+        self.live.insert(id, Live::new(record, Phase::Creating));
+        self.store(id, Then::Created(done));
+        (id, heard)
+    }
+
+    /// Orders a job's end.
+    pub(crate) fn cancel(&mut self, id: u64, now: Now) -> Cancel {
+        let Some(live) = self.live.get_mut(&id) else { return Cancel::Unknown };
+        if live.record.is_cancelled || live.phase == Phase::Ending || live.phase == Phase::Creating {
+            return Cancel::Already;
+        }
+        live.record.is_cancelled = true;
+        let (done, heard) = oneshot::channel();
+        match live.phase {
+            Phase::Waiting | Phase::Pausing(_) => {
+                self.end(id, TransferState::Cancelled, None, now);
+                answer(done, true);
+            }
+            Phase::Storing | Phase::Submitted | Phase::Creating | Phase::Ending => {
+                self.store(id, Then::Cancel(Some(done)));
+            }
+        }
+        Cancel::Accepted(heard)
+    }
+
+    /// Once a second: due retries, and writes that the store refused.
+    pub(crate) fn handle_tick(&mut self, now: Now) {
+        let due = |live: &Live| matches!(live.phase, Phase::Pausing(until) if until <= now.uptime);
+        let ids: Vec<u64> = self.live.iter().filter(|(_, live)| due(live)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.set_phase(id, Phase::Waiting);
+        }
+        self.submit_waiting();
+        self.catch_up();
+        let unstored: Vec<(u64, Then)> = self
+            .live
+            .iter_mut()
+            .filter_map(|(id, live)| live.unstored.take().map(|then| (*id, then)))
+            .collect();
+        for (id, then) in unstored {
+            self.store(id, then);
+        }
+    }
+
+    /// The store has written, or refused, what an effect asked for.
+    pub(crate) fn handle_stored(&mut self, id: u64, then: Then, is_durable: bool) {
+        if !is_durable {
+            return self.handle_refused(id, then);
+        }
+        match then {
+            Then::Created(done) => {
+                answer(done, true);
+                let is_decided = self.live.get(&id).is_some_and(|live| live.record.attempt > 0);
+                if is_decided {
+                    self.hand_over(id);
+                } else {
+                    self.set_phase(id, Phase::Waiting);
+                    self.submit_waiting();
+                }
+            }
+            Then::Submit => self.hand_over(id),
+            Then::Cancel(done) => {
+                if let Some(done) = done {
+                    answer(done, true);
+                }
+                if self.live.get(&id).is_some_and(|live| live.phase == Phase::Submitted) {
+                    self.command_cancel(id);
+                }
+            }
+            Then::Forget => self.command_forget(id),
+            Then::End => {
+                self.live.remove(&id);
+                self.command_forget(id);
+            }
+        }
+    }
+
+    fn handle_refused(&mut self, id: u64, then: Then) {
+        match then {
+            Then::Created(done) => {
+                self.live.remove(&id);
+                answer(done, false);
+            }
+            Then::Cancel(Some(done)) => {
+                answer(done, false);
+                self.remember_unstored(id, Then::Cancel(None));
+            }
+            other => self.remember_unstored(id, other),
+        }
+    }
+
+    fn remember_unstored(&mut self, id: u64, then: Then) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.unstored = Some(then);
+        }
+    }
+
+    fn set_phase(&mut self, id: u64, phase: Phase) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.phase = phase;
+            live.changed.send_replace(());
+        }
+    }
+
+    fn store(&mut self, id: u64, then: Then) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.changed.send_replace(());
+        let record = live.record.clone();
+        self.effects.push_back(Effect { record, then });
+    }
+
+    /// Decides the next attempt of every job that waits, where there is a dataplane.
+    fn submit_waiting(&mut self) {
+        let Some(home) = &self.home else { return };
+        let instance = home.instance;
+        let waiting = |live: &Live| live.phase == Phase::Waiting;
+        let ids: Vec<u64> = self.live.iter().filter(|(_, live)| waiting(live)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(live) = self.live.get_mut(&id) else { continue };
+            let was_tried = live.record.attempt > 0;
+            live.begin_attempt(instance);
+            if was_tried {
+                // The attempt before may have been stored by a control that died before it said so.
+                self.command_forget(id);
+            }
+            self.store(id, Then::Submit);
+        }
+    }
+
+    /// The attempt is durable: the dataplane may have it. Where that dataplane is gone by now, the next one that
+    /// attaches settles it.
+    fn hand_over(&mut self, id: u64) {
+        self.set_phase(id, Phase::Submitted);
+        self.command_start(id);
+        if self.live.get(&id).is_some_and(|live| live.record.is_cancelled) {
+            self.command_cancel(id);
+        }
+    }
+
+    /// The attempt came to nothing: another one follows after a pause, or the job has failed.
+    fn interrupt(&mut self, id: u64, reason: &str, first: Pause, now: Now) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        if live.record.is_cancelled {
+            return self.end(id, TransferState::Cancelled, None, now);
+        }
+        let attempt = live.record.attempt;
+        match self.retry.decide(attempt, now.uptime) {
+            RetryDecision::GiveUp => {
+                let text = format!("given up after {attempt} attempts; the last one: {reason}");
+                self.end(id, TransferState::Failed, Some(text), now);
+            }
+            RetryDecision::At(until) => {
+                live.record.state = TransferState::Interrupted;
+                live.record.error = Some(reason.to_owned());
+                live.record.lanes = 0;
+                let until = if first == Pause::None { now.uptime } else { until };
+                live.phase = Phase::Pausing(until);
+                let pause_ms = until.saturating_sub(now.uptime).as_millis() as u64;
+                tracing::warn!(
+                    component = "jobs",
+                    job = id,
+                    attempt,
+                    pause_ms,
+                    reason,
+                    "transfer interrupted, retrying"
+                );
+                self.store(id, Then::Forget);
+            }
+        }
+    }
+
+    fn end(&mut self, id: u64, state: TransferState, error: Option<String>, now: Now) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let record = &mut live.record;
+        record.state = state;
+        record.error = error;
+        record.finished_ms = Some(now.unix_ms.max(record.created_ms));
+        live.phase = Phase::Ending;
+        let (peer, bytes, error) =
+            (record.request.peer.as_str(), record.counts.bytes_done, record.error.as_deref());
+        tracing::info!(
+            component = "jobs",
+            job = id,
+            state = state.name(),
+            peer,
+            bytes,
+            error,
+            "transfer ended"
+        );
+        self.store(id, Then::End);
+    }
+}
+
+fn answer(done: oneshot::Sender<bool>, is_durable: bool) {
+    // A requester that went away does not need its answer.
+    let _ = done.send(is_durable);
+}
+
+/// Whether an interrupted job waits before its next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// The cause is gone already.
+    None,
+    /// As the policy says.
+    Policy,
+}
+
+impl Live {
+    fn new(record: JobRecord, phase: Phase) -> Self {
+        Self {
+            record,
+            phase,
+            rate: RateMeter::new(RATE_WINDOW),
+            changed: watch::Sender::new(()),
+            unstored: None,
+        }
+    }
+
+    fn show(&self) -> (JobRecord, Pace) {
+        let rate = self.rate.per_second().unwrap_or(0.0);
+        let mut record = self.record.clone();
+        if self.phase == Phase::Ending {
+            // An end that is not durable may still be taken back by a crash: nobody is told of it.
+            (record.state, record.error, record.finished_ms) = (TransferState::Finishing, None, None);
+        }
+        (record, Pace { rate_bytes_per_s: rate as u64 })
+    }
+
+    fn begin_attempt(&mut self, instance: u64) {
+        let record = &mut self.record;
+        record.attempt = record.attempt.saturating_add(1);
+        record.instance = instance;
+        record.state = TransferState::Queued;
+        record.counts = dwcp_api::Counts::default();
+        record.is_scanned = false;
+        self.rate = RateMeter::new(RATE_WINDOW);
+        self.phase = Phase::Storing;
+    }
+}
+
+const RATE_WINDOW: Duration = Duration::from_secs(4);

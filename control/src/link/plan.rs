@@ -1,0 +1,119 @@
+//! The configuration as the plan that the dataplane works by. Sent whole at every attach and after every reload.
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use dwcp_abi::link::{Access, Attach, Export, LINK_VERSION, Peer, PlanEnd, Setup, Transport};
+use dwcp_config::{Algorithm, Backend, Config, Congestion, Cores, ExportPeers, Hugepages, Workers};
+use dwcp_sys::link::{LinkError, send_message};
+
+/// Sends transport, peers, exports and the plan's end.
+pub(super) fn send(socket: &UnixStream, config: &Config, generation: u64) -> Result<(), LinkError> {
+    send_message(socket, &Setup::Transport(transport(config)))?;
+    for peer in &config.peers {
+        let (name, address) = (peer.name.as_bytes(), peer.address.as_bytes());
+        send_message(socket, &Setup::Peer(Peer { name, fingerprint: peer.identity.0, address }))?;
+    }
+    for export in &config.exports {
+        let Some(peers) = allowed(export) else { continue };
+        send_message(
+            socket,
+            &Setup::Export(Export {
+                name: export.name.as_bytes(),
+                path: export.path.as_os_str().as_bytes(),
+                access: access(export.access),
+                peers: &peers,
+            }),
+        )?;
+    }
+    send_message(socket, &Setup::PlanEnd(PlanEnd { generation }))
+}
+
+/// What the dataplane is made of; `cores` and `listen` in the form of the link.
+pub(super) fn attach<'a>(config: &Config, cores: &'a [u8], listen: &'a str) -> Attach<'a> {
+    Attach {
+        version: LINK_VERSION,
+        workers: match config.dataplane.workers {
+            Workers::Auto => 0,
+            Workers::Count(count) => count,
+        },
+        cores,
+        backend: match config.dataplane.backend {
+            Backend::Auto => 0,
+            Backend::IoUring => 1,
+            Backend::Epoll => 2,
+        },
+        hugepages: config.dataplane.hugepages == Hugepages::Auto,
+        buffer_bytes: config.dataplane.buffer_memory.0,
+        listen: listen.as_bytes(),
+    }
+}
+
+/// The configured cores, each `u16`; empty = chosen from the topology.
+pub(super) fn cores(config: &Config) -> Vec<u8> {
+    match &config.dataplane.cores {
+        Cores::Auto => Vec::new(),
+        Cores::List(cores) => cores.iter().flat_map(|core| core.to_le_bytes()).collect(),
+    }
+}
+
+fn transport(config: &Config) -> Transport {
+    let transport = &config.transport;
+    let paced = transport.enable_pacing;
+    let compression = &config.compression;
+    Transport {
+        min_streams: transport.min_streams,
+        initial_streams: transport.initial_streams,
+        max_streams: transport.max_streams,
+        encrypt: config.security.enable_tls,
+        congestion: match transport.congestion_algorithm {
+            Congestion::Host => 0,
+            Congestion::Bbr => 1,
+            Congestion::Cubic => 2,
+            Congestion::Reno => 3,
+        },
+        send_buffer_size: u32::try_from(transport.send_buffer_size.0).unwrap_or(u32::MAX),
+        recv_buffer_size: u32::try_from(transport.recv_buffer_size.0).unwrap_or(u32::MAX),
+        pacing_bytes_per_s: if paced { transport.pacing_rate.bytes_per_s() } else { 0 },
+        connect_timeout_ms: milliseconds(transport.connect_timeout),
+        read_timeout_ms: milliseconds(transport.read_timeout),
+        codec: match compression.algorithm {
+            _ if !compression.enabled => 0,
+            Algorithm::None => 0,
+            Algorithm::Lz4 => 1,
+            Algorithm::Snappy => 2,
+            Algorithm::Zstd => 3,
+        },
+        codec_level: compression.level.0,
+        codec_adaptive: compression.enable_adaptive,
+    }
+}
+
+/// Names of the peers that may use the export, as the link lists them; none where nobody may, because an empty list
+/// means everybody there.
+fn allowed(export: &dwcp_config::Export) -> Option<Vec<u8>> {
+    let names = match &export.peers {
+        ExportPeers::All => return Some(Vec::new()),
+        ExportPeers::Only(names) if names.is_empty() => return None,
+        ExportPeers::Only(names) => names,
+    };
+    let mut list = Vec::new();
+    for name in names {
+        // Names are at most 64 bytes long.
+        list.extend_from_slice(&(name.len() as u16).to_le_bytes());
+        list.extend_from_slice(name.as_bytes());
+    }
+    Some(list)
+}
+
+fn access(access: dwcp_config::Access) -> Access {
+    match access {
+        dwcp_config::Access::Read => Access::Read,
+        dwcp_config::Access::Write => Access::Write,
+        dwcp_config::Access::ReadWrite => Access::ReadWrite,
+    }
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

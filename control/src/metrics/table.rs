@@ -1,0 +1,118 @@
+//! The names. Aliases are untyped: `x` beside `x_total` would be one family in newer formats.
+
+/// One family.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) help: &'static str,
+}
+
+/// Its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+    Untyped,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Untyped => "untyped",
+        }
+    }
+}
+
+macro_rules! families {
+    ($($name:literal $kind:ident $help:literal;)*) => {
+        /// Every family.
+        pub(super) const FAMILIES: &[Family] = &[$(Family { name: $name, kind: Kind::$kind, help: $help },)*];
+    };
+}
+
+families! {
+    "dwcp_amst_active_streams" Gauge "Open lanes; absent while the node is disabled.";
+    "dwcp_amst_bytes_sent_total" Counter "Bytes sent on lanes, frames and encryption included.";
+    "dwcp_amst_bytes_received_total" Counter "Bytes received on lanes, frames and encryption included.";
+    "dwcp_amst_bytes_sent" Untyped "Alias of dwcp_amst_bytes_sent_total.";
+    "dwcp_amst_bytes_received" Untyped "Alias of dwcp_amst_bytes_received_total.";
+    "dwcp_amst_stream_errors_total" Counter "Lanes lost by an error.";
+    "dwcp_amst_stream_errors" Untyped "Alias of dwcp_amst_stream_errors_total.";
+    "dwcp_amst_mode_transitions_total" Counter "Changes between datacenter and internet mode.";
+    "dwcp_amst_bytes_resent_total" Counter "Plain bytes sent again.";
+    "dwcp_amst_send_latency_seconds" Histogram "From queue to completion of a send.";
+    "dwcp_transport_active_streams" Gauge "Alias of dwcp_amst_active_streams.";
+    "dwcp_transport_bytes_sent_total" Counter "Alias of dwcp_amst_bytes_sent_total.";
+    "dwcp_transport_bytes_received_total" Counter "Alias of dwcp_amst_bytes_received_total.";
+    "dwcp_hde_bytes_original_total" Counter "Bytes given to compression.";
+    "dwcp_hde_bytes_compressed_total" Counter "Bytes that compression made of them.";
+    "dwcp_hde_compression_ratio" Gauge "Original by compressed bytes over 5 minutes; NaN until 1 MiB was compressed.";
+    "dwcp_compression_ratio" Gauge "Percent saved by compression over 5 minutes; NaN until 1 MiB was compressed.";
+    "dwcp_requests_total" Counter "Jobs and objects begun.";
+    "dwcp_errors_total" Counter "Jobs that failed, wholly or in part.";
+    "dwcp_errors_by_type_total" Counter "Errors by component and type.";
+    "dwcp_throughput_bytes" Gauge "Plain bytes per second over a minute, both directions; NaN while nothing moves.";
+    "dwcp_integrity_failures_total" Counter "Objects or chunks whose digest or checksum did not match.";
+    "dwcp_transfers_active" Gauge "Transfers that have not ended.";
+    "dwcp_peers" Gauge "Configured peers, by whether lanes stand.";
+    "dwcp_enabled" Gauge "Whether the node takes work, 0 or 1.";
+    "dwcp_config_loaded" Gauge "0 after a reload that failed; the former configuration is then in use.";
+    "dwcp_config_last_load_timestamp_seconds" Gauge "When the configuration in use was loaded.";
+    "dwcp_manager_uptime_seconds" Gauge "Since control started.";
+    "dwcp_manager_component_healthy" Gauge "Whether an enabled component works, 0 or 1.";
+    "dwcp_manager_circuit_breaker_state" Gauge "0 closed, 1 half-open, 2 open.";
+    "dwcp_manager_circuit_breaker_failures_total" Counter "Failures that the circuit breaker counted.";
+    "dwcp_manager_circuit_breaker_failures" Untyped "Alias of dwcp_manager_circuit_breaker_failures_total.";
+    "dwcp_manager_recovery_attempts_total" Counter "Attempts to get a lost dataplane back.";
+    "dwcp_manager_recovery_success_total" Counter "Those that worked.";
+    "dwcp_component_health" Gauge "0 while a component does not work; 1 for disabled ones.";
+    "dwcp_component_state" Gauge "1 for the state that a component is in.";
+    "dwcp_dataplane_connected" Gauge "Whether the dataplane is attached, 0 or 1.";
+    "dwcp_dataplane_restarts_total" Counter "Starts of the dataplane that control saw, but for the first.";
+    "dwcp_dataplane_heartbeat_age_seconds" Gauge "Age of the oldest heartbeat of a worker; NaN without a dataplane.";
+    "dwcp_dataplane_events_garbage_total" Counter "Events of the dataplane that could not be understood.";
+    "dwcp_dataplane_resident_memory_bytes" Gauge "Resident memory of the dataplane.";
+    "dwcp_dataplane_handshakes_total" Counter "Handshakes of lanes by result.";
+    "dwcp_dataplane_io_backend" Gauge "1 for the way in which the workers talk to the kernel.";
+    "dwcp_dataplane_core_streams" Gauge "Lanes of a worker.";
+    "dwcp_dataplane_core_bytes_sent_total" Counter "Bytes sent by a worker.";
+    "dwcp_dataplane_core_bytes_received_total" Counter "Bytes received by a worker.";
+    "dwcp_dataplane_core_busy_seconds_total" Counter "Time that a worker worked rather than waited.";
+    "dwcp_dataplane_core_cqe_total" Counter "Completions that a worker reaped.";
+    "dwcp_dataplane_core_sqe_full_total" Counter "Times that a worker's submission queue was full.";
+    "dwcp_ebpf_program_loaded" Gauge "Whether a kernel program is attached, 0 or 1.";
+    "dwcp_ebpf_class_packets_total" Counter "Packets per class, direction and core.";
+    "dwcp_ebpf_class_bytes_total" Counter "Bytes per class, direction and core.";
+    "dwcp_http_requests_total" Counter "Requests to control by route, method and status.";
+    "dwcp_http_request_duration_seconds" Histogram "Duration of requests to control.";
+    "dwcp_metrics_listener_up" Gauge "Whether the second metrics listener has its port, 0 or 1.";
+    "dwcp_build_info" Gauge "1; labels say what is running.";
+    "process_start_time_seconds" Gauge "When control started, in seconds since 1970.";
+    "process_cpu_seconds_total" Counter "User and system time of control.";
+    "process_resident_memory_bytes" Gauge "Resident memory of control.";
+    "process_open_fds" Gauge "Open descriptors of control.";
+    "process_threads" Gauge "Threads of control.";
+}
+
+/// Families that may have no sample: there is nothing to say yet.
+#[cfg(test)]
+pub(super) const MAY_BE_EMPTY: &[&str] = &[
+    "dwcp_amst_active_streams",
+    "dwcp_transport_active_streams",
+    "dwcp_dataplane_core_streams",
+    "dwcp_dataplane_core_bytes_sent_total",
+    "dwcp_dataplane_core_bytes_received_total",
+    "dwcp_dataplane_core_busy_seconds_total",
+    "dwcp_dataplane_core_cqe_total",
+    "dwcp_dataplane_core_sqe_full_total",
+    "dwcp_dataplane_io_backend",
+    "dwcp_ebpf_class_packets_total",
+    "dwcp_ebpf_class_bytes_total",
+    "dwcp_http_requests_total",
+    "dwcp_metrics_listener_up",
+];

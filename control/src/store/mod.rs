@@ -1,0 +1,130 @@
+//! The durable store of jobs: SQLite in one file, written by one thread. Called by the app through channels; knows
+//! rows and nothing of what they mean. Writes that wait together are made durable together.
+mod schema;
+mod thread;
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use dwcp_api::TransferState;
+use tokio::sync::oneshot;
+
+use crate::jobs::JobRecord;
+
+/// Why the store does not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// It cannot be used at all.
+    #[error(
+        "the job store {file} cannot be used: {reason}. Free the disk or mend its rights if that is the reason; \
+         otherwise move it away (mv {file} {file}.broken) and start again: the history of transfers is lost then, \
+         and unfinished ones have to be ordered again"
+    )]
+    Unusable {
+        /// The file.
+        file: String,
+        /// What SQLite or the system says.
+        reason: String,
+    },
+    /// It was written by a later version.
+    #[error(
+        "the job store {file} has layout {found}, this version knows {known}: start the newer version again, or move the file away"
+    )]
+    Newer {
+        /// The file.
+        file: String,
+        /// Its `user_version`.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// One operation failed.
+    #[error("the job store did not take a change: {0}")]
+    Operation(String),
+    /// Its thread is gone.
+    #[error("the job store is closed")]
+    Closed,
+}
+
+/// One change.
+pub(crate) enum Change {
+    /// A new job.
+    Insert,
+    /// What changed of a job.
+    Update,
+}
+
+/// What one page of history asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PageQuery {
+    pub(crate) state: Option<TransferState>,
+    /// Only ids below.
+    pub(crate) below: Option<u64>,
+    pub(crate) limit: u16,
+}
+
+type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+enum Request {
+    Write { record: JobRecord, change: Change, done: Done },
+    One { id: u64, reply: oneshot::Sender<Result<Option<JobRecord>, StoreError>> },
+    Page { query: PageQuery, reply: oneshot::Sender<Result<Vec<JobRecord>, StoreError>> },
+}
+
+/// Handle of the store's thread; the thread ends when the last handle is gone.
+#[derive(Clone)]
+pub(crate) struct Store {
+    requests: mpsc::Sender<Request>,
+}
+
+/// What the store knew when it was opened.
+pub(crate) struct Recovered {
+    /// Jobs that had not ended.
+    pub(crate) unfinished: Vec<JobRecord>,
+    /// Ids below were used.
+    pub(crate) next_id: u64,
+}
+
+impl Store {
+    /// Opens or creates the store, and starts its thread.
+    pub(crate) fn open(file: PathBuf) -> Result<(Self, Recovered), StoreError> {
+        let (connection, recovered) = schema::open(&file)?;
+        let (requests, inbox) = mpsc::channel();
+        let start =
+            std::thread::Builder::new().name("store".into()).spawn(move || thread::run(connection, inbox));
+        start.map_err(|error| StoreError::Unusable {
+            file: file.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok((Self { requests }, recovered))
+    }
+
+    /// Writes; `done` is called in the store's thread once it is durable or has failed, in the order of the calls.
+    pub(crate) fn write(
+        &self,
+        record: JobRecord,
+        change: Change,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        if let Err(mpsc::SendError(request)) =
+            self.requests.send(Request::Write { record, change, done: Box::new(done) })
+            && let Request::Write { done, .. } = request
+        {
+            done(Err(StoreError::Closed));
+        }
+    }
+
+    /// One job.
+    pub(crate) async fn one(&self, id: u64) -> Result<Option<JobRecord>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::One { id, reply }).map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Jobs, newest first.
+    pub(crate) async fn page(&self, query: PageQuery) -> Result<Vec<JobRecord>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Page { query, reply }).map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
