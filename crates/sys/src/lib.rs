@@ -6,6 +6,8 @@ pub mod buffers;
 pub mod confine;
 pub mod doorbell;
 pub mod fds;
+#[cfg(feature = "hwloc")]
+mod hwloc;
 pub mod link;
 pub mod proactor;
 pub mod process;

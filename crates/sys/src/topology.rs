@@ -1,5 +1,6 @@
 //! The machine's processors as this process may use them, from sysfs and the affinity mask (which cpusets and
-//! containers narrow), and pinning. The dataplane chooses its workers' cores here.
+//! containers narrow), and pinning. The dataplane chooses its workers' cores here. With the feature `hwloc`
+//! libhwloc is asked for the same facts.
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -31,6 +32,11 @@ impl Topology {
     /// The system's error. Files that sysfs lacks are no error: each processor is then a core of its own.
     pub fn of_this_process() -> io::Result<Self> {
         let allowed = allowed_cores()?;
+        #[cfg(feature = "hwloc")]
+        match crate::hwloc::processors(&allowed) {
+            Ok(processors) => return Ok(Self::from_processors(processors)),
+            Err(error) => tracing::warn!(%error, "hwloc failed: the topology is read from sysfs"),
+        }
         Ok(Self::read(Path::new("/sys"), &allowed))
     }
 

@@ -21,7 +21,8 @@ mod interleavings {
         }
     }
 
-    /// Two slots hold one record: the second push must wait for the first pop, and reuses its words.
+    /// Two slots hold one record: the second push must wait for the first pop, and reuses its words. A weaker order of
+    /// `head` would pass: loom cannot move the consumer's loads behind its later store. The rest fails if weakened.
     #[test]
     fn records_arrive_whole_and_in_order() {
         loom::model(|| {
