@@ -3,8 +3,10 @@
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
+    sync::Mutex,
 };
 
 use aya::{
@@ -128,6 +130,38 @@ fn fragments_and_damaged_headers_are_other() {
     loaded.run(Direction::Ingress, &frame(&[0x8100; 3], 7000));
     assert_eq!((loaded.counter(Direction::Ingress, Class::Other).packets, loaded.odd()), (4, 3));
     assert_eq!(loaded.counter(Direction::Ingress, Class::Bulk), Counter::default());
+}
+
+/// Keeps the lines of the kernel programs.
+#[derive(Default)]
+struct Lines(Mutex<Vec<String>>);
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(format!("{} {}", record.level(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn odd_packets_are_described_at_a_low_rate() {
+    let Some(object) = object_or_skip() else { return };
+    let mut loaded = Loaded::new(&object);
+    let lines = Lines::default();
+    let mut logger = aya_log::EbpfLogger::init_with_logger(&mut loaded.0, &lines as &dyn log::Log).unwrap();
+    for _ in 0..100 {
+        loaded.run(Direction::Egress, &frame(&[], 7000)[..40]);
+    }
+    logger.flush();
+    let lines = lines.0.lock().unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert!((1..=cores).contains(&lines.len()), "{lines:?}");
+    assert_eq!(lines[0], "DEBUG odd packet: oddity=1 direction=1 length=40");
 }
 
 /// Two namespaces joined by a veth pair; removed when dropped.
@@ -277,3 +311,37 @@ fn garbage_is_refused_in_one_line() {
     let error = Classifier::load(options("/bin/sh".into(), Vec::new())).unwrap_err();
     assert_eq!(error.to_string().lines().count(), 1, "{error}");
 }
+
+/// Root starts this test again as nobody; as nobody it tries to load.
+#[test]
+fn without_rights_there_is_one_line() {
+    if !may_load() {
+        let Some(object) = std::env::var_os(OBJECT_FOR_NOBODY).map(PathBuf::from).or_else(object) else {
+            return println!("skipped: no target/bpf/dwcp-ebpf, build it with `cargo xtask build-ebpf`");
+        };
+        let error = Classifier::load(options(object, Vec::new())).unwrap_err();
+        assert!(matches!(error, Unavailable::NotPermitted { .. }), "{error:?}");
+        assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        return println!("{error}");
+    }
+    let Some(object) = object_or_skip() else { return };
+    // Somewhere that nobody may read.
+    let folder = std::env::temp_dir().join(format!("dwcp-nobody-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let (test, copy) = (folder.join("test"), folder.join("object"));
+    std::fs::copy(std::env::current_exe().unwrap(), &test).unwrap();
+    std::fs::copy(object, &copy).unwrap();
+    for (path, mode) in [(&folder, 0o755), (&test, 0o755), (&copy, 0o644)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let name = "without_rights_there_is_one_line";
+    let mut nobody = Command::new(&test);
+    nobody.args(["--exact", name, "--nocapture"]).env(OBJECT_FOR_NOBODY, &copy).uid(65534).gid(65534);
+    let output = nobody.current_dir("/").output().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(output.status.success() && said.contains("not permitted"), "{said}");
+}
+
+const OBJECT_FOR_NOBODY: &str = "DWCP_TEST_OBJECT_FOR_NOBODY";
