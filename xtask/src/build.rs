@@ -45,12 +45,10 @@ pub(crate) fn release() -> Result<PathBuf> {
 /// Packages and binaries that an operator runs.
 pub(crate) const PACKAGES: [&str; 3] = ["dwcp-cli", "dwcp-control", "dwcp-dataplane"];
 
-/// The topology library is linked where it is there; the dataplane reads sysfs otherwise.
+/// The topology library is linked where it is there; topology comes from sysfs otherwise.
 fn hwloc_features() -> &'static [&'static str] {
-    let manifest = std::fs::read_to_string(shell::root().join("dataplane/Cargo.toml")).unwrap_or_default();
-    let offered = manifest.lines().any(|line| line.starts_with("hwloc ="));
     let there = shell::ask(Command::new("pkg-config").args(["--exists", "hwloc"])).is_some();
-    if offered && there { &["--features", "dwcp-dataplane/hwloc"] } else { &[] }
+    if there { &["--features", "dwcp-sys/hwloc"] } else { &[] }
 }
 
 const LIMIT: Duration = Duration::from_secs(1800);
