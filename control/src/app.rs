@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) store_trouble: Option<String>,
     pub(crate) is_reload_failed: bool,
     pub(crate) metrics_listener: Option<(u16, bool)>,
+    /// When the dataplane was attached, by the clock of its heartbeats.
+    pub(crate) attached_ns: u64,
     last_instance: Option<u64>,
 }
 
@@ -93,6 +95,7 @@ impl App {
             store_trouble: None,
             is_reload_failed: false,
             metrics_listener: None,
+            attached_ns: 0,
             last_instance: None,
         };
         Self {
@@ -239,6 +242,7 @@ impl App {
             shared.fingerprint = Some(attached.fingerprint);
             (shared.link_trouble, shared.is_version_wrong) = (None, false);
             shared.figures = Figures::read(&attachment, &Figures::default());
+            shared.attached_ns = crate::figures::monotonic_ns();
             shared.dataplane = Some(Arc::new(attachment));
             shared.jobs.handle_attached(attached.instance, attached.workers, now);
             let (pid, workers) = (attached.pid, attached.workers);

@@ -134,7 +134,9 @@ fn transport(shared: &Shared, now: Now) -> (ComponentState, Option<String>) {
     }
     let clock = monotonic_ns();
     for (index, worker) in shared.figures.workers.iter().enumerate() {
-        let age = Duration::from_nanos(clock.saturating_sub(worker.value(WorkerCounter::HeartbeatNs)));
+        // A worker that has just been attached to may not have turned yet.
+        let alive_ns = worker.value(WorkerCounter::HeartbeatNs).max(shared.attached_ns);
+        let age = Duration::from_nanos(clock.saturating_sub(alive_ns));
         if age > HEARTBEAT_AGE_MAX {
             let seconds = age.as_secs_f64();
             return (

@@ -396,3 +396,6 @@ impl Live {
 }
 
 const RATE_WINDOW: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests;
