@@ -12,7 +12,7 @@ usage: dwcp-dataplane [--state-dir DIR] [--runtime-dir DIR]
 
 Moves bytes between nodes, as dwcp-control tells it. `dwcp server` starts both.
 
-  --state-dir DIR    identity of the node            (default /var/lib/dwcp)
+  --state-dir DIR    identity of the node            (default /var/lib/dwcp/state)
   --runtime-dir DIR  dataplane.sock, for control     (default /run/dwcp)
   --config FILE      accepted and left to dwcp-control, so that both can be started alike
   --version          print the version
@@ -44,7 +44,8 @@ fn main() -> ExitCode {
 }
 
 fn parse(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<Paths>, String> {
-    let mut paths = Paths { state: PathBuf::from("/var/lib/dwcp"), runtime: PathBuf::from("/run/dwcp") };
+    let mut paths =
+        Paths { state: PathBuf::from("/var/lib/dwcp/state"), runtime: PathBuf::from("/run/dwcp") };
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         let text = argument.to_string_lossy().into_owned();

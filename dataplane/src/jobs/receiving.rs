@@ -11,7 +11,7 @@ use dwcp_engine::{FileId, Hash, JobKey, OpenedObject, Place, TaskId};
 
 use super::{ReceiveOrder, Refusal, TreeReply, add_line};
 use crate::node::{Inbox, Node};
-use crate::tree::{Failure, Opening, Options, Receiver, Root, TreeError};
+use crate::tree::{Failure, Opening, Options, Receiver, Root, TreeError, Unpacked};
 
 /// Where a job's entries go.
 #[derive(Debug)]
@@ -84,12 +84,18 @@ struct Store {
 
 impl Store {
     fn run(&mut self, orders: &Orders<ReceiveOrder>) {
-        while let Ok(order) = orders.recv() {
+        let mut next = orders.recv().ok();
+        while let Some(order) = next.take() {
             match order {
-                ReceiveOrder::Unpack { worker, task, pack } => self.unpack(worker, task, &pack),
+                ReceiveOrder::Unpack { worker, task, pack } => {
+                    next = self.unpack_many((worker, task, pack), orders);
+                }
                 ReceiveOrder::Commit { object, verify } => self.commit(object, verify),
                 ReceiveOrder::Discard(object) => self.discard(object),
                 ReceiveOrder::Finish => self.finish(),
+            }
+            if next.is_none() {
+                next = orders.recv().ok();
             }
         }
         for (file, _, _) in self.files.values() {
@@ -101,9 +107,47 @@ impl Store {
         self.node.post(worker, Inbox::Tree(reply));
     }
 
-    fn unpack(&mut self, worker: u16, task: TaskId, pack: &[u8]) {
-        let Some(receiver) = &mut self.receiver else { return };
-        let reply = match receiver.unpack(pack) {
+    /// Unpacks a pack and those that wait behind it, with one flush for all of them. The first other order that was
+    /// met is handed back.
+    fn unpack_many(
+        &mut self,
+        first: (u16, TaskId, Vec<u8>),
+        orders: &Orders<ReceiveOrder>,
+    ) -> Option<ReceiveOrder> {
+        let mut staged = Vec::with_capacity(PACKS_PER_FLUSH_MAX);
+        let mut other = None;
+        staged.push(self.stage(first));
+        while staged.len() < PACKS_PER_FLUSH_MAX && other.is_none() {
+            match orders.try_recv() {
+                Ok(ReceiveOrder::Unpack { worker, task, pack }) => {
+                    staged.push(self.stage((worker, task, pack)))
+                }
+                Ok(order) => other = Some(order),
+                Err(_) => break,
+            }
+        }
+        let published = self.receiver.as_mut().map_or(Ok(Vec::new()), Receiver::publish);
+        let fatal = match published {
+            Ok(failures) => {
+                let failed: Vec<OpenedObject> =
+                    failures.into_iter().filter_map(|failure| self.failed(failure)).collect();
+                debug_assert!(failed.is_empty(), "objects are committed, not published");
+                None
+            }
+            Err(error) => Some((error.code(), error.to_string())),
+        };
+        for (worker, mut reply) in staged {
+            if let (TreeReply::Unpacked { fatal: slot @ None, .. }, Some(fatal)) = (&mut reply, &fatal) {
+                *slot = Some(fatal.clone());
+            }
+            self.reply(worker, reply);
+        }
+        other
+    }
+
+    fn stage(&mut self, (worker, task, pack): (u16, TaskId, Vec<u8>)) -> (u16, TreeReply) {
+        let staged = self.receiver.as_mut().map_or(Ok(Unpacked::default()), |receiver| receiver.stage(&pack));
+        let reply = match staged {
             Ok(unpacked) => {
                 let failures = unpacked.failures.len() as u64;
                 let mut opened = Vec::new();
@@ -121,7 +165,7 @@ impl Store {
                 TreeReply::Unpacked { task, entries: 0, bytes: 0, opened: Vec::new(), failures: 0, fatal }
             }
         };
-        self.reply(worker, reply);
+        (worker, reply)
     }
 
     fn place(&mut self, opened: crate::tree::OpenedObject) -> OpenedObject {
@@ -196,6 +240,9 @@ impl Store {
         self.reply(self.worker, TreeReply::Finished { job, result, failures, text });
     }
 }
+
+/// Packs that one flush makes durable: 16 MiB at most wait for it.
+const PACKS_PER_FLUSH_MAX: usize = 32;
 
 /// Reads a file again: what lies there must be what was hashed when it was written.
 fn verify_file(file: &Arc<OwnedFd>, size: u64, expected: Hash) -> Result<(), Refusal> {

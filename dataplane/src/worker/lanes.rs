@@ -5,6 +5,8 @@ use std::time::Duration;
 use dwcp_abi::shm::WorkerCounter as Counter;
 use dwcp_abi::wire::Code;
 use dwcp_engine::{Input, LaneEnd, LaneId};
+use dwcp_sys::proactor::Handle;
+use dwcp_sys::socket::{Keepalive, set_keepalive, set_user_timeout};
 
 use super::Worker;
 use super::lane::{Keys, Lane, Reception};
@@ -16,6 +18,8 @@ use crate::record::{Opener, Sealer};
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// A send that makes no progress for so long costs the lane.
 const SEND_STALL_MAX: Duration = Duration::from_secs(60);
+/// Sent bytes that nobody acknowledges for so long mean that the connection is dead (RFC 5482).
+const CONNECTION_DEAD: Duration = Duration::from_secs(25);
 
 impl Worker {
     /// A lane from the door.
@@ -41,6 +45,7 @@ impl Worker {
                 return self.keeper(|keeper| keeper.down(&peer_name));
             }
         };
+        self.watch_connection(socket);
         let peer = self.node.peer_id(&ready.peer);
         let encrypted = keys.is_some();
         let lane = Lane {
@@ -69,6 +74,17 @@ impl Worker {
         let lanes = self.lanes_of(peer);
         self.report.lane(&peer_name.0, true, lanes, encrypted, "");
         tracing::debug!(peer = %shown(&peer_name.0), lane = id.0, remote = %ready.remote, encrypted, "lane up");
+    }
+
+    /// Lets the kernel notice a peer that is gone without a word.
+    fn watch_connection(&self, socket: Handle) {
+        let Some(fd) = self.proactor.fd(socket) else { return };
+        let keepalive =
+            Keepalive { idle: Duration::from_secs(10), interval: Duration::from_secs(5), probes: 3 };
+        let set = set_keepalive(&fd, keepalive).and_then(|()| set_user_timeout(&fd, CONNECTION_DEAD));
+        if let Err(error) = set {
+            tracing::debug!(%error, "a lane's connection is not watched by the kernel");
+        }
     }
 
     fn place_for_lane(
