@@ -31,6 +31,10 @@ fn install_compiler(report: &mut Report) {
 }
 
 fn install_linker(report: &mut Report) {
+    if shell::find("cargo").is_none() {
+        report.lacks("bpf-linker (no cargo on the path to build it with)");
+        return;
+    }
     if !apt::install(&["llvm-22-dev"], report) {
         return;
     }
