@@ -15,7 +15,7 @@ const MAP: &[(&str, &[&str])] = &[
     ("crates/config", &[]),
     ("crates/consensus", &["abi"]),
     ("crates/engine", &["abi"]),
-    ("crates/hde", &[]),
+    ("crates/hde", &["abi"]),
     ("crates/learn", &[]),
     ("crates/policy", &[]),
     ("crates/sys", &["abi"]),

@@ -11,6 +11,7 @@
 //! Chunks and packs are *tasks*: they count up in `sequence` per lane and direction and are acknowledged by
 //! [`Ack`]. All other frames are small, and are not acknowledged as such.
 mod ack;
+mod block;
 mod chunk;
 mod entry;
 mod frame;
@@ -18,6 +19,9 @@ pub mod hello;
 mod job;
 
 pub use ack::{Ack, RANGES_MAX, SequenceRange};
+pub use block::{
+    BLOCK_HEADER_BYTES, BLOCK_PLAIN_MAX, BLOCK_VERSION, BlockCodec, BlockHeader, ZSTD_LEVEL_MAX,
+};
 pub use chunk::{CHUNK_HEAD_BYTES, ChunkHead, Codec, PACK_HEAD_BYTES, PackHead};
 pub use entry::{
     COMPONENT_BYTES_MAX, COMPONENTS_MAX, ENTRY_HEADER_BYTES, Entry, EntryHeader, EntryKind, FILE_BYTES_MAX,
