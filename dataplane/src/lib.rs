@@ -9,6 +9,7 @@ pub mod jobs;
 pub mod keeper;
 pub mod link;
 pub mod node;
+pub mod packs;
 pub mod plan;
 pub mod record;
 pub mod tree;

@@ -1,6 +1,7 @@
 //! What the threads of a dataplane share: the plan, open files, receiving trees, the way into each worker. Nothing
 //! here is touched per chunk but the file table, once per file and worker.
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crossbeam_channel::Sender;
@@ -10,6 +11,7 @@ use dwcp_sys::proactor::Waker;
 use crate::door::{LaneReady, PeerName};
 use crate::jobs::{ReceiveTrees, TreeReply};
 use crate::keeper::Keeper;
+use crate::packs::PackTable;
 use crate::plan::Plan;
 use crate::worker::FileTable;
 
@@ -19,10 +21,13 @@ pub struct Node {
     pub instance: u64,
     /// Open files by number.
     pub files: FileTable,
+    /// Filled packs by number.
+    pub packs: PackTable,
     /// Threads of receiving jobs.
     pub receive_trees: ReceiveTrees,
     /// How many lanes each peer should have, and has.
     pub keeper: Mutex<Keeper>,
+    serials: AtomicU64,
     plan: RwLock<Arc<Plan>>,
     peers: RwLock<Vec<PeerName>>,
     workers: RwLock<Vec<(Sender<Inbox>, Waker)>>,
@@ -33,8 +38,8 @@ pub struct Node {
 pub enum Inbox {
     /// Another worker.
     Tell { worker: u16, tell: Tell },
-    /// A job's tree.
-    Tree(TreeReply),
+    /// A job's tree, by the number of its thread.
+    Tree { serial: u64, reply: TreeReply },
     /// A lane stands and is this worker's now.
     Lane(Box<LaneReady>),
     /// A peer cannot be reached.
@@ -50,12 +55,20 @@ impl Node {
         Self {
             instance,
             files: FileTable::default(),
+            packs: PackTable::default(),
             receive_trees: ReceiveTrees::default(),
             keeper: Mutex::new(Keeper::default()),
+            serials: AtomicU64::new(0),
             plan: RwLock::new(Arc::new(Plan::default())),
             peers: RwLock::new(Vec::new()),
             workers: RwLock::new(Vec::new()),
         }
+    }
+
+    /// A number for a tree's thread.
+    #[must_use]
+    pub fn next_serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The plan in force.

@@ -28,7 +28,7 @@ ids! {
     BufferId(u32);
     /// An open file of the process, as the driver numbers it.
     FileId(u64);
-    /// A filled pack that the driver keeps until `DropPack`.
+    /// A filled pack, the same for all workers, that the driver keeps until any of them says `DropPack`.
     PackId(u64);
     /// Something that this engine asked for and waits for.
     TaskId(u32);
@@ -246,21 +246,23 @@ pub enum Output {
     CheckSource { job: JobKey, object: u64, file: FileId },
     /// An object's file is not needed any more.
     CloseFile { job: JobKey, object: u64, file: FileId },
-    /// The scanner of a job is not needed any more.
+    /// The scanner of a job is not needed any more: nothing of it is fed from now on.
     CloseScanner { job: JobKey },
 
     /// Make the receiving tree of a job; ends in `ReceiverOpened`. `destination` only when the peer chose it.
-    OpenReceiver { job: JobKey, destination: Option<Vec<u8>>, skip_unchanged: bool },
-    /// Unpack the `length` bytes behind the pack's head; ends in `Unpacked`.
-    Unpack { task: TaskId, job: JobKey, buffer: BufferId, length: u32 },
+    OpenReceiver { job: JobKey, attempt: u32, destination: Option<Vec<u8>>, skip_unchanged: bool },
+    /// Unpack the `length` bytes behind the pack's head; ends in `Unpacked`, with nothing in it where the tree is
+    /// gone or another attempt's.
+    Unpack { task: TaskId, job: JobKey, attempt: u32, buffer: BufferId, length: u32 },
     /// Make an object durable under its final name; ends in `Committed`. With `verify`, only if the file has this
     /// digest: a part of it may have been written twice.
     Commit { job: JobKey, object: u64, verify: Option<Hash> },
-    /// Give up an object: nothing of it remains.
-    Discard { job: JobKey, object: u64 },
+    /// Give up an object: nothing of it remains. The text says why, for a person.
+    Discard { job: JobKey, object: u64, text: String },
     /// Close the tree; ends in `Finished`.
     Finish { job: JobKey },
-    /// Give up a job at the receiver: nothing incomplete remains.
+    /// Give up a job at the receiver: nothing incomplete remains, and nothing of it is fed from now on but the ends of
+    /// tasks.
     CloseReceiver { job: JobKey },
 
     /// Where a local job is.
@@ -287,34 +289,58 @@ pub enum Tell {
     Frame { job: JobKey, header: FrameHeader, payload: Vec<u8> },
     /// Send this whole frame on any lane to the peer.
     Send { peer: PeerId, frame: Vec<u8> },
-    /// So many lanes to the peer are up here. A lane that died may have swallowed frames.
-    Lanes { peer: PeerId, lanes: u16, lost: bool },
+    /// So many lanes to this process of the peer are up here. A lane that died may have swallowed frames.
+    Lanes { peer: PeerId, instance: u64, lanes: u16, lost: bool },
 
-    /// Home: there are chunks to carry.
+    /// Home: there is something to carry.
     Work { job: JobKey, attempt: u32 },
     /// Carrier: idle lanes want some.
-    Want { job: JobKey },
+    Want { job: JobKey, attempt: u32 },
     /// Home: carry this part.
-    Part { job: JobKey, object: u64, file: FileId, size: u64, start: u64, end: u64, source: Source },
+    Part {
+        job: JobKey,
+        attempt: u32,
+        object: u64,
+        file: FileId,
+        size: u64,
+        start: u64,
+        end: u64,
+        source: Source,
+    },
+    /// Home: carry this pack.
+    Pack { job: JobKey, attempt: u32, pack: PackId, number: u64, entries: u64, bytes: u64 },
     /// Home: nothing left; `Work` comes when there is again.
-    NoWork { job: JobKey },
+    NoWork { job: JobKey, attempt: u32 },
     /// Carrier: read and on its way.
-    PartRead { job: JobKey, object: u64, offset: u64, result: Result<Hash, Code> },
+    PartRead { job: JobKey, attempt: u32, object: u64, offset: u64, result: Result<Hash, Code> },
     /// Carrier: acknowledged. `wire` bytes were spent.
-    PartDone { job: JobKey, object: u64, offset: u64, length: u64, wire: u64 },
+    PartDone { job: JobKey, attempt: u32, object: u64, length: u64, wire: u64 },
+    /// Carrier: acknowledged. `wire` bytes were spent.
+    PackDone { job: JobKey, attempt: u32, entries: u64, bytes: u64, wire: u64 },
+    /// Carrier: `wire` bytes were spent in vain.
+    Resent { job: JobKey, attempt: u32, wire: u64 },
     /// Carrier: its lanes died; carry it yourself.
-    PartBack { job: JobKey, object: u64, offset: u64, length: u64, source: Source },
+    PartBack { job: JobKey, attempt: u32, object: u64, offset: u64, length: u64, source: Source },
+    /// Carrier: its lanes died; carry it yourself.
+    PackBack { job: JobKey, attempt: u32, pack: PackId, number: u64, entries: u64, bytes: u64 },
     /// Home: the job is over.
     JobGone { job: JobKey },
 
     /// Receiving home: chunks of this object go to this file.
     Object { job: JobKey, attempt: u32, object: u64, file: FileId, size: u64 },
     /// Receiving home: no more chunks of this object are welcome.
-    ObjectGone { job: JobKey, object: u64 },
+    ObjectGone { job: JobKey, attempt: u32, object: u64 },
     /// No write of the object is under way any more.
-    ObjectQuiet { job: JobKey, object: u64 },
+    ObjectQuiet { job: JobKey, attempt: u32, object: u64 },
     /// Receiver of a chunk: it is written, or cannot be.
-    Wrote { job: JobKey, object: u64, offset: u64, length: u64, result: Result<Hash, (Code, String)> },
+    Wrote {
+        job: JobKey,
+        attempt: u32,
+        object: u64,
+        offset: u64,
+        length: u64,
+        result: Result<Hash, (Code, String)>,
+    },
     /// Receiver of a pack: it is unpacked.
     Unpacked {
         job: JobKey,
@@ -325,4 +351,36 @@ pub enum Tell {
         failures: u64,
         fatal: Option<(Code, String)>,
     },
+}
+
+impl Output {
+    /// The lane that it is for.
+    pub(crate) fn lane(&self) -> Option<LaneId> {
+        match self {
+            Self::SendOutbox { lane }
+            | Self::SendChunk { lane, .. }
+            | Self::SendPack { lane, .. }
+            | Self::Receive { lane, .. }
+            | Self::CloseLane { lane, .. } => Some(*lane),
+            Self::WantLanes { .. }
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::OpenScanner { .. }
+            | Self::Fill { .. }
+            | Self::FillFinals { .. }
+            | Self::DropPack { .. }
+            | Self::CheckSource { .. }
+            | Self::CloseFile { .. }
+            | Self::CloseScanner { .. }
+            | Self::OpenReceiver { .. }
+            | Self::Unpack { .. }
+            | Self::Commit { .. }
+            | Self::Discard { .. }
+            | Self::Finish { .. }
+            | Self::CloseReceiver { .. }
+            | Self::Progress { .. }
+            | Self::Ended { .. }
+            | Self::Tell { .. } => None,
+        }
+    }
 }

@@ -30,6 +30,10 @@ impl<T> Slab<T> {
         self.places.get(index as usize)?.as_ref()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
     pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
         let value = self.places.get_mut(index as usize)?.take()?;
         self.free.push(index);

@@ -6,12 +6,13 @@ mod sending;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 use dwcp_abi::wire::Code;
 use dwcp_engine::{FinalCheck, FoundObject, Hash, JobKey, OpenedObject, TaskId};
 
-pub use receiving::{Destination, ReceiveTree, start_receiver};
+pub use receiving::{Destination, ReceiveTree, nothing_unpacked, start_receiver};
 pub use sending::{SendTree, exported_sources, start_scanner};
 
 /// An order to the thread of a sending job.
@@ -31,12 +32,12 @@ pub enum ScanOrder {
 #[expect(missing_docs, reason = "fields have the names of what the variant's sentence speaks of")]
 #[derive(Debug)]
 pub enum ReceiveOrder {
-    /// Unpack for this worker.
-    Unpack { worker: u16, task: TaskId, pack: Vec<u8> },
+    /// Unpack for this worker, if the pack is of the tree's attempt.
+    Unpack { worker: u16, task: TaskId, attempt: u32, pack: Vec<u8> },
     /// Make an object durable under its name, after reading it again if it must have this digest.
     Commit { object: u64, verify: Option<Hash> },
-    /// Nothing of the object remains.
-    Discard(u64),
+    /// Nothing of the object remains, because of `text`.
+    Discard { object: u64, text: String },
     /// Close the tree.
     Finish,
 }
@@ -84,23 +85,52 @@ pub enum TreeReply {
 /// The receiving threads of the process: packs arrive on any worker.
 #[derive(Debug, Default)]
 pub struct ReceiveTrees {
-    trees: Mutex<HashMap<JobKey, Sender<ReceiveOrder>>>,
+    trees: Mutex<HashMap<JobKey, Running>>,
+    /// Threads of jobs that are over, and may still be removing what is incomplete.
+    ending: Mutex<HashMap<JobKey, JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    serial: u64,
+    orders: Sender<ReceiveOrder>,
+    thread: JoinHandle<()>,
 }
 
 impl ReceiveTrees {
     /// Makes a job's thread known to all workers.
-    pub fn insert(&self, job: JobKey, orders: Sender<ReceiveOrder>) {
-        self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(job, orders);
+    pub fn insert(&self, job: JobKey, serial: u64, orders: Sender<ReceiveOrder>, thread: JoinHandle<()>) {
+        let running = Running { serial, orders, thread };
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(job, running);
+    }
+
+    /// The thread of a former attempt that has not ended yet. Both use the same temporary names.
+    pub fn take_ending(&self, job: JobKey) -> Option<JoinHandle<()>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(&job)
+    }
+
+    /// Which of a job's threads this is, while it runs.
+    pub fn serial(&self, job: JobKey) -> Option<u64> {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).get(&job).map(|running| running.serial)
     }
 
     /// The thread of a job.
     pub fn get(&self, job: JobKey) -> Option<Sender<ReceiveOrder>> {
-        self.trees.lock().unwrap_or_else(PoisonError::into_inner).get(&job).cloned()
+        self.trees
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&job)
+            .map(|running| running.orders.clone())
     }
 
     /// Ends a job's thread once it has done what it was told; what is incomplete then is removed.
     pub fn remove(&self, job: JobKey) {
-        self.trees.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+        let Some(running) = self.trees.lock().unwrap_or_else(PoisonError::into_inner).remove(&job) else {
+            return;
+        };
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.retain(|_, thread| !thread.is_finished());
+        ending.insert(job, running.thread);
     }
 }
 

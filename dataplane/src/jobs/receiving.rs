@@ -27,6 +27,8 @@ pub enum Destination {
 pub struct ReceiveTree {
     /// The job.
     pub job: JobKey,
+    /// Its attempt: packs of another one are not for this tree.
+    pub attempt: u32,
     /// Where to.
     pub destination: Destination,
     /// Whether files that are equal by size and time stay.
@@ -39,27 +41,32 @@ pub struct ReceiveTree {
 /// When the system gives no thread.
 pub fn start_receiver(node: &Arc<Node>, worker: u16, tree: ReceiveTree) -> std::io::Result<()> {
     let (orders, received) = unbounded();
-    let job = tree.job;
+    let (job, attempt) = (tree.job, tree.attempt);
+    let serial = node.next_serial();
+    let former = node.receive_trees.take_ending(job);
     let shared = Arc::clone(node);
-    thread::Builder::new().name(format!("store-{}", job.id)).spawn(move || match open(&shared, tree) {
-        Ok(receiver) => {
-            let mut thread = Store {
-                node: shared,
-                worker,
-                job,
-                receiver: Some(receiver),
-                files: HashMap::new(),
-                lines: Vec::new(),
-                failures: 0,
-            };
-            thread.reply(worker, TreeReply::ReceiverOpened { job, result: Ok(()) });
-            thread.run(&received);
-        }
-        Err(refusal) => {
-            shared.post(worker, Inbox::Tree(TreeReply::ReceiverOpened { job, result: Err(refusal) }));
-        }
+    let thread = thread::Builder::new().name(format!("store-{}", job.id)).spawn(move || {
+        // It removes files that have the same names as ours. A panic of it is in the log.
+        former.map(thread::JoinHandle::join);
+        let (receiver, result) = match open(&shared, tree) {
+            Ok(receiver) => (Some(receiver), Ok(())),
+            Err(refusal) => (None, Err(refusal)),
+        };
+        let mut thread = Store {
+            node: shared,
+            worker,
+            job,
+            attempt,
+            serial,
+            receiver,
+            files: HashMap::new(),
+            lines: Vec::new(),
+            failures: 0,
+        };
+        thread.reply(worker, TreeReply::ReceiverOpened { job, result });
+        thread.run(&received);
     })?;
-    node.receive_trees.insert(job, orders);
+    node.receive_trees.insert(job, serial, orders, thread);
     Ok(())
 }
 
@@ -76,6 +83,8 @@ struct Store {
     node: Arc<Node>,
     worker: u16,
     job: JobKey,
+    attempt: u32,
+    serial: u64,
     receiver: Option<Receiver>,
     files: HashMap<u64, (FileId, Arc<OwnedFd>, u64)>,
     lines: Vec<String>,
@@ -87,11 +96,11 @@ impl Store {
         let mut next = orders.recv().ok();
         while let Some(order) = next.take() {
             match order {
-                ReceiveOrder::Unpack { worker, task, pack } => {
-                    next = self.unpack_many((worker, task, pack), orders);
+                ReceiveOrder::Unpack { worker, task, attempt, pack } => {
+                    next = self.unpack_many((worker, task, attempt, pack), orders);
                 }
                 ReceiveOrder::Commit { object, verify } => self.commit(object, verify),
-                ReceiveOrder::Discard(object) => self.discard(object),
+                ReceiveOrder::Discard { object, text } => self.discard(object, &text),
                 ReceiveOrder::Finish => self.finish(),
             }
             if next.is_none() {
@@ -104,23 +113,19 @@ impl Store {
     }
 
     fn reply(&self, worker: u16, reply: TreeReply) {
-        self.node.post(worker, Inbox::Tree(reply));
+        self.node.post(worker, Inbox::Tree { serial: self.serial, reply });
     }
 
     /// Unpacks a pack and those that wait behind it, with one flush for all of them. The first other order that was
     /// met is handed back.
-    fn unpack_many(
-        &mut self,
-        first: (u16, TaskId, Vec<u8>),
-        orders: &Orders<ReceiveOrder>,
-    ) -> Option<ReceiveOrder> {
+    fn unpack_many(&mut self, first: Pack, orders: &Orders<ReceiveOrder>) -> Option<ReceiveOrder> {
         let mut staged = Vec::with_capacity(PACKS_PER_FLUSH_MAX);
         let mut other = None;
         staged.push(self.stage(first));
         while staged.len() < PACKS_PER_FLUSH_MAX && other.is_none() {
             match orders.try_recv() {
-                Ok(ReceiveOrder::Unpack { worker, task, pack }) => {
-                    staged.push(self.stage((worker, task, pack)))
+                Ok(ReceiveOrder::Unpack { worker, task, attempt, pack }) => {
+                    staged.push(self.stage((worker, task, attempt, pack)));
                 }
                 Ok(order) => other = Some(order),
                 Err(_) => break,
@@ -145,8 +150,9 @@ impl Store {
         other
     }
 
-    fn stage(&mut self, (worker, task, pack): (u16, TaskId, Vec<u8>)) -> (u16, TreeReply) {
-        let staged = self.receiver.as_mut().map_or(Ok(Unpacked::default()), |receiver| receiver.stage(&pack));
+    fn stage(&mut self, (worker, task, attempt, pack): Pack) -> (u16, TreeReply) {
+        let receiver = self.receiver.as_mut().filter(|_| attempt == self.attempt);
+        let staged = receiver.map_or(Ok(Unpacked::default()), |receiver| receiver.stage(&pack));
         let reply = match staged {
             Ok(unpacked) => {
                 let failures = unpacked.failures.len() as u64;
@@ -214,13 +220,13 @@ impl Store {
         self.reply(self.worker, TreeReply::Committed { job: self.job, object, result });
     }
 
-    fn discard(&mut self, object: u64) {
+    fn discard(&mut self, object: u64, text: &str) {
         if let Some((file, _, _)) = self.files.remove(&object) {
             self.node.files.remove(file);
         }
         self.failures += 1;
-        if let Some(receiver) = &mut self.receiver {
-            receiver.discard(object);
+        if let Some(path) = self.receiver.as_mut().and_then(|receiver| receiver.discard(object)) {
+            add_line(&mut self.lines, format!("{}: {text}", String::from_utf8_lossy(&path)));
         }
     }
 
@@ -243,6 +249,13 @@ impl Store {
 
 /// Packs that one flush makes durable: 16 MiB at most wait for it.
 const PACKS_PER_FLUSH_MAX: usize = 32;
+/// A pack with the worker that it came to, its task there, and the attempt that it is of.
+type Pack = (u16, TaskId, u32, Vec<u8>);
+
+/// The answer about a pack that belongs to no job, or to another attempt.
+pub fn nothing_unpacked(task: TaskId) -> TreeReply {
+    TreeReply::Unpacked { task, entries: 0, bytes: 0, opened: Vec::new(), failures: 0, fatal: None }
+}
 
 /// Reads a file again: what lies there must be what was hashed when it was written.
 fn verify_file(file: &Arc<OwnedFd>, size: u64, expected: Hash) -> Result<(), Refusal> {

@@ -15,6 +15,8 @@ use crate::tree::{Filled, Fingerprint, Limits, Scanner, Source, holes, verify_un
 /// A sending job's thread. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct SendTree {
+    /// Tells its replies from those of a former attempt.
+    pub serial: u64,
     orders: Sender<ScanOrder>,
 }
 
@@ -37,25 +39,27 @@ pub fn start_scanner(
     sources: Vec<Source>,
 ) -> std::io::Result<SendTree> {
     let (orders, received) = unbounded();
-    let node = Arc::clone(node);
+    let (serial, node) = (node.next_serial(), Arc::clone(node));
     thread::Builder::new().name(format!("scan-{}", job.id)).spawn(move || {
         let mut thread = Scan {
             node,
             worker,
             job,
+            serial,
             sources: HashMap::new(),
             scanner: Scanner::new(sources, Limits::default()),
         };
         thread.reply(TreeReply::ScannerOpened { job, result: Ok(()) });
         thread.run(&received);
     })?;
-    Ok(SendTree { orders })
+    Ok(SendTree { serial, orders })
 }
 
 struct Scan {
     node: Arc<Node>,
     worker: u16,
     job: JobKey,
+    serial: u64,
     scanner: Scanner,
     /// Objects that were found and are not over.
     sources: HashMap<u64, (Arc<OwnedFd>, Fingerprint)>,
@@ -74,7 +78,7 @@ impl Scan {
     }
 
     fn reply(&self, reply: TreeReply) {
-        self.node.post(self.worker, Inbox::Tree(reply));
+        self.node.post(self.worker, Inbox::Tree { serial: self.serial, reply });
     }
 
     fn fill(&mut self, mut room: Vec<u8>) {

@@ -189,11 +189,11 @@ impl Receiver {
         }
     }
 
-    /// Removes what there is of an object.
-    pub fn discard(&mut self, object: u64) {
-        if let Some(open) = self.objects.take(object) {
-            open.discard(object, &self.names);
-        }
+    /// Removes what there is of an object; its path, where there was something.
+    pub fn discard(&mut self, object: u64) -> Option<Vec<u8>> {
+        let open = self.objects.take(object)?;
+        open.discard(object, &self.names);
+        Some(open.path)
     }
 
     /// Gives directories their final metadata and makes everything durable. Objects that were not committed are

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, unbounded};
 use dwcp_abi::shm::{WorkerCounter as Counter, WorkerFigures};
-use dwcp_engine::{BufferId as Large, Config, Engine, Input, JobKey, LaneId, PackId, TaskId, Time};
+use dwcp_engine::{BufferId as Large, Config, Engine, Input, JobKey, LaneId, TaskId, Time};
 use dwcp_sys::link::WorkerLink;
 use dwcp_sys::proactor::{BufferId, Completion, Features, OpenError, Options, Proactor};
 use dwcp_sys::topology::pin_current_thread;
@@ -93,8 +93,6 @@ pub(crate) struct Worker {
     /// Large buffers for packs and ciphertext.
     staging: Vec<BufferId>,
     starved: VecDeque<LaneId>,
-    packs: HashMap<PackId, Vec<u8>>,
-    next_pack: u64,
     /// Rooms of packs that were sent, to be filled again.
     rooms: Vec<Vec<u8>>,
     file_tasks: HashMap<TaskId, FileTask>,
@@ -218,8 +216,6 @@ impl Worker {
             free_small,
             staging: staging.to_vec(),
             starved: VecDeque::new(),
-            packs: HashMap::new(),
-            next_pack: 0,
             rooms: Vec::new(),
             file_tasks: HashMap::new(),
             handles: Handles::default(),

@@ -9,8 +9,8 @@ use super::lane::Waiting;
 use super::layout;
 use crate::door::DialOrder;
 use crate::jobs::{
-    Destination, ReceiveOrder, ReceiveTree, ScanOrder, TreeReply, exported_sources, start_receiver,
-    start_scanner,
+    Destination, ReceiveOrder, ReceiveTree, ScanOrder, TreeReply, exported_sources, nothing_unpacked,
+    start_receiver, start_scanner,
 };
 use crate::node::Inbox;
 use crate::tree::{Base, Options, Source};
@@ -63,16 +63,18 @@ impl Worker {
                 }
             }
             Output::CloseScanner { job } => drop(self.send_trees.remove(&job)),
-            Output::OpenReceiver { job, destination, skip_unchanged } => {
-                self.open_receiver(job, destination, skip_unchanged);
+            Output::OpenReceiver { job, attempt, destination, skip_unchanged } => {
+                self.open_receiver((job, attempt), destination, skip_unchanged);
             }
-            Output::Unpack { task, job, buffer, length } => {
-                self.unpack(task, job, layout::data(buffer, length))
+            Output::Unpack { task, job, attempt, buffer, length } => {
+                self.unpack(task, (job, attempt), layout::data(buffer, length));
             }
             Output::Commit { job, object, verify } => {
                 self.order_store(job, ReceiveOrder::Commit { object, verify });
             }
-            Output::Discard { job, object } => self.order_store(job, ReceiveOrder::Discard(object)),
+            Output::Discard { job, object, text } => {
+                self.order_store(job, ReceiveOrder::Discard { object, text });
+            }
             Output::Finish { job } => self.order_store(job, ReceiveOrder::Finish),
             Output::CloseReceiver { job } => self.node.receive_trees.remove(job),
             Output::Progress { job, attempt, state, scanned, lanes, counts } => {
@@ -132,14 +134,19 @@ impl Worker {
     }
 
     fn drop_pack(&mut self, pack: PackId) {
-        if let Some(room) = self.packs.remove(&pack)
+        if let Some(room) = self.node.packs.remove(pack)
             && self.rooms.len() < ROOMS_MAX
         {
             self.rooms.push(room);
         }
     }
 
-    fn open_receiver(&mut self, job: JobKey, destination: Option<Vec<u8>>, skip_unchanged: bool) {
+    fn open_receiver(
+        &mut self,
+        (job, attempt): (JobKey, u32),
+        destination: Option<Vec<u8>>,
+        skip_unchanged: bool,
+    ) {
         self.figures.add(Counter::Requests, 1);
         let destination = match (destination, self.local.get(&job)) {
             (Some(path), _) => Destination::Exported(path),
@@ -149,32 +156,25 @@ impl Worker {
                 return self.engine_input(Input::ReceiverOpened { job, result });
             }
         };
-        let tree =
-            ReceiveTree { job, destination, options: Options { skip_unchanged, ..Options::default() } };
+        let options = Options { skip_unchanged, ..Options::default() };
+        let tree = ReceiveTree { job, attempt, destination, options };
         if let Err(error) = start_receiver(&self.node, self.index, tree) {
             let text = format!("no thread for the job: {error}");
             self.engine_input(Input::ReceiverOpened { job, result: Err((Code::Busy, &text)) });
         }
     }
 
-    fn unpack(&mut self, task: TaskId, job: JobKey, span: Span) {
+    fn unpack(&mut self, task: TaskId, (job, attempt): (JobKey, u32), span: Span) {
         let Some(orders) = self.node.receive_trees.get(job) else {
             // The job is over; its last word says how.
-            let opened = Vec::new();
-            return self.engine_input(Input::Unpacked {
-                task,
-                entries: 0,
-                bytes: 0,
-                opened,
-                failures: 0,
-                fatal: None,
-            });
+            return self.hear_tree(nothing_unpacked(task));
         };
         let mut pack = self.rooms.pop().unwrap_or_default();
         pack.clear();
         pack.extend_from_slice(self.proactor.bytes(span));
-        // A thread that ended has said why.
-        drop(orders.send(ReceiveOrder::Unpack { worker: self.index, task, pack }));
+        if orders.send(ReceiveOrder::Unpack { worker: self.index, task, attempt, pack }).is_err() {
+            self.hear_tree(nothing_unpacked(task));
+        }
     }
 
     fn order_store(&mut self, job: JobKey, order: ReceiveOrder) {
@@ -193,8 +193,30 @@ impl Worker {
         lines.join("\n")
     }
 
-    /// A job's tree answers.
-    pub(super) fn tree_reply(&mut self, reply: TreeReply) {
+    /// A job's tree answers; one that is closed already is not heard any more.
+    pub(super) fn tree_reply(&mut self, serial: u64, reply: TreeReply) {
+        let current = match &reply {
+            TreeReply::ScannerOpened { job, .. }
+            | TreeReply::Filled { job, .. }
+            | TreeReply::FinalsFilled { job, .. }
+            | TreeReply::Checked { job, .. } => self.send_trees.get(job).map(|tree| tree.serial),
+            TreeReply::ReceiverOpened { job, .. }
+            | TreeReply::Committed { job, .. }
+            | TreeReply::Finished { job, .. } => self.node.receive_trees.serial(*job),
+            // A task, which ends whatever became of its job.
+            TreeReply::Unpacked { .. } => Some(serial),
+        };
+        if current == Some(serial) {
+            return self.hear_tree(reply);
+        }
+        if let TreeReply::Filled { objects, .. } = reply {
+            for object in objects {
+                self.node.files.remove(object.file);
+            }
+        }
+    }
+
+    fn hear_tree(&mut self, reply: TreeReply) {
         match reply {
             TreeReply::ScannerOpened { job, result } => {
                 let result = result.as_ref().map(|_| ()).map_err(|(code, text)| (*code, text.as_str()));
@@ -241,11 +263,8 @@ impl Worker {
         }
     }
 
-    fn keep_pack(&mut self, pack: Vec<u8>) -> PackId {
-        self.next_pack += 1;
-        let id = PackId(self.next_pack);
-        self.packs.insert(id, pack);
-        id
+    fn keep_pack(&self, pack: Vec<u8>) -> PackId {
+        self.node.packs.insert(pack)
     }
 }
 

@@ -126,7 +126,7 @@ impl Worker {
 
     fn send_pack(&mut self, id: LaneId, about: (u64, u8, u64), pack: PackId, head: PackHead) {
         const HEAD: usize = FRAME_HEADER_BYTES + PACK_HEAD_BYTES;
-        let Some(bytes) = self.packs.get(&pack) else {
+        let Some(bytes) = self.node.packs.get(pack) else {
             return self.lose_lane(id, Code::Io, "a pack is gone before it was acknowledged");
         };
         let Some(staging) = self.staging.pop() else { return };
@@ -136,13 +136,13 @@ impl Worker {
             None => {
                 let span = Span { buffer: staging, start: 0, length: length as u32 };
                 let frame = self.proactor.bytes_mut(span);
-                frame[HEAD..].copy_from_slice(bytes);
+                frame[HEAD..].copy_from_slice(&bytes);
                 write_head(frame, FrameKind::Pack, about, &head);
                 Ok(length)
             }
             Some(keys) => {
                 let frame = &mut self.scratch[..length];
-                frame[HEAD..].copy_from_slice(bytes);
+                frame[HEAD..].copy_from_slice(&bytes);
                 write_head(frame, FrameKind::Pack, about, &head);
                 let span = Span { buffer: staging, start: 0, length: LARGE_BYTES };
                 keys.sealer.seal(frame, self.proactor.bytes_mut(span))

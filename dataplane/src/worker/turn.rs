@@ -71,7 +71,7 @@ impl Worker {
             let Ok(message) = self.inbox.try_recv() else { return };
             match message {
                 Inbox::Tell { worker, tell } => self.engine_input(Input::Told { worker, tell }),
-                Inbox::Tree(reply) => self.tree_reply(reply),
+                Inbox::Tree { serial, reply } => self.tree_reply(serial, reply),
                 Inbox::Lane(lane) => self.lane_ready(*lane),
                 Inbox::DialFailed { peer, text } => {
                     let peer = self.node.peer_id(&peer);

@@ -12,9 +12,9 @@ codes! {
         Ack = 3,
         /// A sender asks to start a job (`JobOpen`).
         JobOpen = 4,
-        /// The receiver is ready for it (empty).
+        /// The receiver is ready for it; later, of either end: the job lives here (`JobAccept`).
         JobAccept = 5,
-        /// The receiver has made a place for an object (`ObjectOpened`).
+        /// The receiver has made a place for an object (`ObjectOpened`). From the sender: has it?
         ObjectOpened = 6,
         /// All of an object was sent (`ObjectEnd`).
         ObjectEnd = 7,
@@ -65,7 +65,8 @@ pub struct FrameHeader {
     pub length: u32,
     /// The job that it belongs to, as its owner numbered it; 0 = none.
     pub job: u64,
-    /// Number of the task on this lane in this direction, from 0; 0 for all other kinds.
+    /// Of a task: its number on this lane in this direction, from 0. Of a job's other frames: the attempt that they
+    /// speak of, because a frame of a former attempt may arrive late on a slow lane. Else 0.
     pub sequence: u64,
     /// CRC-32C of the payload.
     pub payload_crc: u32,
@@ -132,7 +133,7 @@ pub fn checksum(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
-/// Writes a whole control frame: header and payload. Says how many bytes it took.
+/// Writes a whole control frame: header and payload. `sequence` is the job's attempt. Says how many bytes it took.
 ///
 /// # Errors
 /// [`CodecError::NoRoom`] where `bytes` is too short, [`CodecError::TooLarge`] above [`CONTROL_PAYLOAD_MAX`].
@@ -140,6 +141,7 @@ pub fn frame<'a>(
     kind: FrameKind,
     flags: u8,
     job: u64,
+    sequence: u64,
     payload: &impl Encoded<'a>,
     bytes: &mut [u8],
 ) -> Result<usize, CodecError> {
@@ -155,7 +157,7 @@ pub fn frame<'a>(
         });
     }
     let payload_crc = checksum(&body[..length]);
-    let header = FrameHeader { kind, flags, length: length as u32, job, sequence: 0, payload_crc };
+    let header = FrameHeader { kind, flags, length: length as u32, job, sequence, payload_crc };
     head.copy_from_slice(&header.to_bytes());
     Ok(FRAME_HEADER_BYTES + length)
 }

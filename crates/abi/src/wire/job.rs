@@ -42,6 +42,12 @@ records! {
         pub destination: &'a [u8],
     }
 
+    /// The job lives here.
+    pub struct JobAccept {
+        /// 1 = does it there, too? Answered with 0; a sender also says again what may have got lost.
+        pub question: bool,
+    }
+
     /// A receiver asks the peer to send.
     pub struct FetchRequest<'a> {
         /// Attempt of the owner.
@@ -88,6 +94,8 @@ records! {
         pub entries: u64,
         /// Objects that were announced.
         pub objects: u64,
+        /// Entries that the sender could not even announce.
+        pub failures: u64,
     }
 
     /// Everything that could be stored is durable.

@@ -31,7 +31,8 @@ pub use frame::{
     CONTROL_PAYLOAD_MAX, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum, frame,
 };
 pub use job::{
-    Close, Code, FetchRequest, JobAbort, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, Ping,
+    Close, Code, FetchRequest, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd,
+    ObjectOpened, Ping,
 };
 
 /// Protocol versions that this build speaks.

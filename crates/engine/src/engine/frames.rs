@@ -1,15 +1,15 @@
 //! What the peer says. Frames of a lane are handled where they arrive; frames of a job at the job's home.
 use dwcp_abi::codec::{CodecError, Encoded};
 use dwcp_abi::wire::{
-    Ack, Close, Code, FLAG_OWNER, FetchRequest, FrameHeader, FrameKind, JobAbort, JobDone, JobEnd, JobOpen,
-    ObjectDone, ObjectEnd, ObjectOpened,
+    Ack, Close, Code, FLAG_OWNER, FetchRequest, FrameHeader, FrameKind, JobAbort, JobAccept, JobDone, JobEnd,
+    JobOpen, ObjectDone, ObjectEnd, ObjectOpened,
 };
 
 use alloc::string::String;
 use dwcp_abi::link::Outcome;
 
 use super::Engine;
-use crate::io::{JobKey, LaneId, Owner, PeerId, Tell};
+use crate::io::{JobKey, LaneId, Owner, Tell};
 
 impl Engine {
     pub(super) fn frame(&mut self, lane: LaneId, header: FrameHeader, payload: &[u8]) {
@@ -62,6 +62,10 @@ impl Engine {
 
     /// A frame of a job whose home this is. One that cannot be read ends the job: its peer speaks another language.
     pub(super) fn job_frame(&mut self, job: JobKey, header: FrameHeader, payload: &[u8]) {
+        let opens = matches!(header.kind, FrameKind::JobOpen | FrameKind::Fetch);
+        if !opens && !self.is_current(job, &header) {
+            return;
+        }
         if self.try_job_frame(job, header.kind, payload).is_err() {
             let text =
                 "the peer sent a frame of this job that cannot be read: compare the versions of both nodes";
@@ -73,11 +77,38 @@ impl Engine {
         }
     }
 
+    /// Whether a frame speaks of the attempt that lives here. A former one's frames may be late; one that nobody
+    /// knows here is answered, so that its other end need not wait.
+    fn is_current(&mut self, job: JobKey, header: &FrameHeader) -> bool {
+        let Ok(attempt) = u32::try_from(header.sequence) else { return false };
+        let send = self.sends.get(&job).map(|send| send.attempt);
+        let current = send.or_else(|| self.receives.get(&job).map(|receive| receive.attempt));
+        let last_word = matches!(header.kind, FrameKind::JobAbort | FrameKind::JobDone);
+        if current.is_none() && !last_word {
+            self.answer_unknown(job, attempt);
+        }
+        current == Some(attempt)
+    }
+
     fn try_job_frame(&mut self, job: JobKey, kind: FrameKind, payload: &[u8]) -> Result<(), CodecError> {
         match kind {
             FrameKind::JobOpen => self.job_open(job, JobOpen::decode(payload)?),
-            FrameKind::JobAccept => self.job_accepted(job),
-            FrameKind::ObjectOpened => self.object_opened(job, ObjectOpened::decode(payload)?),
+            FrameKind::JobAccept => {
+                let accept = JobAccept::decode(payload)?;
+                if self.sends.contains_key(&job) {
+                    self.job_accepted(job, accept);
+                } else {
+                    self.receive_accepted(job, accept);
+                }
+            }
+            FrameKind::ObjectOpened => {
+                let opened = ObjectOpened::decode(payload)?;
+                if self.sends.contains_key(&job) {
+                    self.object_opened(job, opened);
+                } else {
+                    self.object_asked(job, opened);
+                }
+            }
             FrameKind::ObjectEnd => self.object_ended(job, ObjectEnd::decode(payload)?),
             FrameKind::ObjectDone => {
                 let done = ObjectDone::decode(payload)?;
@@ -123,7 +154,7 @@ impl Engine {
         if self.sends.contains_key(&job) {
             self.end_send(job, outcome, text.into_owned());
         } else if self.receives.contains_key(&job) {
-            self.outputs.push_back(crate::io::Output::CloseReceiver { job });
+            self.close_receiver(job);
             self.end_receive(job, outcome, text.into_owned());
         }
     }
@@ -133,20 +164,6 @@ impl Engine {
             self.abort_send(job, Code::Cancelled, "cancelled by the operator");
         } else if self.receives.contains_key(&job) {
             self.abort_receive(job, Code::Cancelled, "cancelled by the operator");
-        }
-    }
-
-    /// A lane is gone, and nobody knows what was on it: all jobs of the peer say their last words again.
-    pub(super) fn resync(&mut self, peer: PeerId) {
-        let sends: alloc::vec::Vec<JobKey> =
-            self.sends.keys().filter(|job| job.peer == peer).copied().collect();
-        for job in sends {
-            self.resync_send(job);
-        }
-        let receives: alloc::vec::Vec<JobKey> =
-            self.receives.keys().filter(|job| job.peer == peer).copied().collect();
-        for job in receives {
-            self.resync_receive(job);
         }
     }
 }

@@ -4,17 +4,20 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use dwcp_abi::codec::Encoded;
-use dwcp_abi::wire::{
-    Ack, CONTROL_PAYLOAD_MAX, Code, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum,
-};
+use dwcp_abi::wire::{Ack, CONTROL_PAYLOAD_MAX, Code, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum};
 
-use super::{CREDIT_INITIAL, Engine, Incoming, LANE_TASKS_MAX, Lane, OUTBOX_BYTES_MAX, Peer, Sending, Task};
-use crate::io::{JobKey, LaneEnd, LaneId, Output, Owner, PeerId, TaskId, Tell};
+use super::pump::flags_of;
+use super::{
+    CREDIT_INITIAL, Engine, Incoming, LANE_TASKS_MAX, Lane, LaneRef, OUTBOX_BYTES_MAX, Peer, Sending,
+    UNACKNOWLEDGED_MAX,
+};
+use crate::io::{JobKey, LaneEnd, LaneId, Output, PeerId, TaskId, Tell};
 
 impl Lane {
-    fn new(peer: PeerId, instance: u64, end: LaneEnd) -> Self {
+    fn new(peer: PeerId, generation: u64, instance: u64, end: LaneEnd) -> Self {
         Self {
             peer,
+            generation,
             instance,
             closing: false,
             silent: end == LaneEnd::Accepted,
@@ -39,28 +42,30 @@ impl Lane {
             && !self.silent
             && self.assigned < LANE_TASKS_MAX
             && self.next_sequence + u64::from(self.assigned) < self.credit
+            && self.unacknowledged.len() < UNACKNOWLEDGED_MAX
     }
 }
 
 impl Engine {
     pub(super) fn lane_up(&mut self, lane: LaneId, peer: PeerId, instance: u64, end: LaneEnd) {
-        self.close_former_lanes(peer, instance);
+        let current = self.peer_instance(peer, instance);
         let index = lane.0 as usize;
         if self.lanes.len() <= index {
             self.lanes.resize_with(index + 1, || None);
         }
-        self.lanes[index] = Some(Lane::new(peer, instance, end));
+        self.next_generation += 1;
+        self.lanes[index] = Some(Lane::new(peer, self.next_generation, instance, end));
         let state = self.peers.entry(peer).or_default();
         state.trouble.clear();
-        let first = state.lanes_everywhere() == 0;
+        state.resync |= state.lanes_everywhere() == 0;
         state.lanes.push(lane);
-        let lanes = state.lanes.len() as u16;
-        self.tell_others(&Tell::Lanes { peer, lanes, lost: false });
+        self.tell_lanes(peer, false);
+        if !current {
+            return self.close_lane(lane, Code::Ok, "it leads to a process that is gone");
+        }
         // The other end stays silent until it hears something.
         self.append_frame(lane, FrameKind::Ping, 0, 0, &0u64.to_le_bytes());
-        if first {
-            self.resync(peer);
-        }
+        self.turn_to_carried(peer);
         self.offer(lane);
         self.pump(peer);
     }
@@ -76,14 +81,40 @@ impl Engine {
         }
     }
 
-    /// The peer was started anew: what its former process left on the wire is void.
-    fn close_former_lanes(&mut self, peer: PeerId, instance: u64) {
-        let Some(state) = self.peers.get(&peer) else { return };
+    /// Notes which process of the peer speaks. False when it is one that is gone. When it is a new one, what the
+    /// former one left on the wire is void, and so is what it knew of the jobs.
+    pub(super) fn peer_instance(&mut self, peer: PeerId, instance: u64) -> bool {
+        let state = self.peers.entry(peer).or_default();
+        if state.instance == Some(instance) {
+            return true;
+        }
+        if state.former.contains(&instance) {
+            return false;
+        }
+        let Some(former) = state.instance.replace(instance) else { return true };
+        if state.former.len() == FORMER_MAX {
+            state.former.pop_front();
+        }
+        state.former.push_back(former);
+        state.resync = true;
         for lane in state.lanes.clone() {
             if self.lane_mut(lane).is_some_and(|lane| lane.instance != instance) {
                 self.close_lane(lane, Code::Ok, "the peer was started anew");
             }
         }
+        self.peer_restarted(peer);
+        true
+    }
+
+    fn tell_lanes(&mut self, peer: PeerId, lost: bool) {
+        let Some(state) = self.peers.get(&peer) else { return };
+        let (lanes, instance) = (state.lanes.len() as u16, state.instance.unwrap_or(0));
+        self.tell_others(&Tell::Lanes { peer, instance, lanes, lost });
+    }
+
+    /// Whether a lane of this worker leads to the peer.
+    pub(super) fn has_lanes(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| !peer.lanes.is_empty())
     }
 
     pub(super) fn lane_closing(&mut self, lane: LaneId) {
@@ -95,6 +126,8 @@ impl Engine {
     pub(super) fn lane_down(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id.0 as usize).and_then(Option::take) else { return };
         self.starving.retain(|&starving| starving != id);
+        // The driver may use the id again before it comes to what was said about this lane.
+        self.outputs.retain(|output| output.lane() != Some(id));
         if let Incoming::Into(buffer) = lane.incoming {
             self.release_receive(buffer);
         }
@@ -102,20 +135,22 @@ impl Engine {
             self.task_sent(task, 0);
             self.task_acknowledged(task);
         }
-        for task in lane.ready {
-            self.task_lost(task);
-        }
-        for (_, task) in lane.unacknowledged {
-            self.task_lost(task);
-        }
         let peer = self.peers.entry(lane.peer).or_default();
         peer.lanes.retain(|&other| other != id);
         peer.idle.retain(|&other| other != id);
-        let lanes = peer.lanes.len() as u16;
-        self.tell_others(&Tell::Lanes { peer: lane.peer, lanes, lost: true });
-        self.resync(lane.peer);
-        self.give_back_carried(lane.peer);
-        self.pump(lane.peer);
+        peer.resync = true;
+        for task in lane.ready {
+            self.return_task(task);
+        }
+        for (_, task) in lane.unacknowledged {
+            self.return_task(task);
+        }
+        self.tell_lanes(lane.peer, true);
+        if !self.has_lanes(lane.peer) {
+            self.give_back_carried(lane.peer);
+            self.announce_all_work(lane.peer);
+        }
+        self.pump_all();
     }
 
     pub(super) fn dial_failed(&mut self, peer: PeerId, text: &str) {
@@ -174,7 +209,6 @@ impl Engine {
     pub(super) fn sent(&mut self, id: LaneId, bytes: u64) {
         let Some(lane) = self.lane_mut(id) else { return };
         let sending = core::mem::replace(&mut lane.sending, Sending::Nothing);
-        let peer = lane.peer;
         if let Sending::Task(task) = sending {
             lane.assigned -= 1;
             let acknowledged = core::mem::replace(&mut lane.acknowledged_early, false);
@@ -185,7 +219,8 @@ impl Engine {
             self.offer(id);
         }
         self.send_next(id);
-        self.pump(peer);
+        // Its buffer may be what lanes to other peers wait for.
+        self.pump_all();
     }
 
     /// The payload of an `Ack` frame: releases tasks and raises the lane's credit.
@@ -197,13 +232,14 @@ impl Engine {
             if end > sent {
                 return self.close_lane(id, Code::Protocol, "acknowledged what was never sent");
             }
-            for sequence in range.start..end {
+            // Never a loop over what the peer claims: only over what waits. It is sorted.
+            let Some(lane) = self.lane_mut(id) else { return };
+            let first = lane.unacknowledged.partition_point(|&(number, _)| number < range.start);
+            let last = lane.unacknowledged.partition_point(|&(number, _)| number < end);
+            let covered: Vec<(u64, TaskId)> =
+                if first < last { lane.unacknowledged.drain(first..last).collect() } else { Vec::new() };
+            for (_, task) in covered {
                 let Some(lane) = self.lane_mut(id) else { return };
-                // Tasks are acknowledged about in the order in which they were sent.
-                let Some(at) = lane.unacknowledged.iter().position(|&(number, _)| number == sequence) else {
-                    continue;
-                };
-                let Some((_, task)) = lane.unacknowledged.remove(at) else { continue };
                 if lane.sending == Sending::Task(task) {
                     // The peer has it all, but the kernel has not yet told us that it let go of the buffer.
                     lane.acknowledged_early = true;
@@ -220,8 +256,9 @@ impl Engine {
     }
 
     /// Notes that a received task is done with. The acknowledgement leaves at the next flush.
-    pub(super) fn acknowledge(&mut self, (id, sequence): (LaneId, u64)) {
-        let Some(lane) = self.lane_mut(id) else { return };
+    pub(super) fn acknowledge(&mut self, (lane, sequence): (LaneRef, u64)) {
+        let id = lane.id;
+        let Some(lane) = self.lane_at(lane) else { return };
         lane.granted += 1;
         let granted = lane.granted;
         let ack = lane.ack.get_or_insert_with(|| Ack::new(granted));
@@ -277,12 +314,17 @@ impl Engine {
         }
     }
 
-    /// Sends a small frame of a job on whatever lane leads to its peer. Where there is none, `resync` says it again
-    /// once there is.
-    pub(super) fn send_frame<'a>(&mut self, job: JobKey, kind: FrameKind, payload: &impl Encoded<'a>) {
-        let flags = if job.owner == Owner::Local { FLAG_OWNER } else { 0 };
+    /// Sends a small frame of an attempt on whatever lane leads to its peer. Where there is none, or where it gets
+    /// lost, `liveness` has it said again.
+    pub(super) fn send_frame<'a>(
+        &mut self,
+        (job, attempt): (JobKey, u32),
+        kind: FrameKind,
+        payload: &impl Encoded<'a>,
+    ) {
         let mut bytes = [0; FRAME_HEADER_BYTES + CONTROL_PAYLOAD_MAX];
-        let Ok(length) = dwcp_abi::wire::frame(kind, flags, job.id, payload, &mut bytes) else {
+        let (flags, sequence) = (flags_of(job), u64::from(attempt));
+        let Ok(length) = dwcp_abi::wire::frame(kind, flags, job.id, sequence, payload, &mut bytes) else {
             debug_assert!(false, "frames are built from bounded fields");
             return;
         };
@@ -339,21 +381,19 @@ impl Engine {
     }
 
     /// Another worker's lanes changed.
-    pub(super) fn lanes_elsewhere(&mut self, worker: u16, peer: PeerId, lanes: u16, lost: bool) {
+    pub(super) fn lanes_elsewhere(
+        &mut self,
+        worker: u16,
+        (peer, instance): (PeerId, u64),
+        lanes: u16,
+        lost: bool,
+    ) {
+        self.peer_instance(peer, instance);
         let state: &mut Peer = self.peers.entry(peer).or_default();
-        let first = state.lanes_everywhere() == 0;
+        state.resync |= lost || state.lanes_everywhere() == 0;
         state.elsewhere.insert(worker, lanes);
-        if lost || first {
-            self.resync(peer);
-        }
-    }
-
-    fn task_lost(&mut self, task: TaskId) {
-        match self.tasks.get_mut(task.0) {
-            // Its read is still under way: `read` finds that the lane is gone.
-            Some(Task::Chunk { lane, read: false, .. }) => *lane = None,
-            Some(Task::Chunk { .. } | Task::Pack { .. }) => self.return_task(task),
-            Some(Task::Write { .. } | Task::Unpack { .. }) | None => {}
-        }
     }
 }
+
+/// Processes of a peer that are remembered as gone.
+const FORMER_MAX: usize = 16;

@@ -1,11 +1,16 @@
 //! The engine: state of one worker's lanes, tasks and jobs. [`Engine::handle`] is the only mutation; its files
-//! follow a task's way: `lanes` (what a lane may take), `pump` (work to lanes), `sending` and `receiving` (the two
-//! ends of a job), `frames` (what the peer says), `team` (what the other workers say).
+//! follow a task's way: `lanes` (what a lane may take), `pump` (work to lanes), `sending` and `objects` (the sender's
+//! end of a job), `receiving` and `storing` (the receiver's), `frames` (what the peer says), `team` (what the other
+//! workers say), `liveness` (what is said again, and when to give up).
+mod carry;
 mod frames;
 mod lanes;
+mod liveness;
+mod objects;
 mod pump;
 mod receiving;
 mod sending;
+mod storing;
 mod team;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -62,19 +67,24 @@ pub struct Engine {
     carried: BTreeMap<JobKey, Carried>,
     /// Where chunks of incoming objects go, whatever their job's home.
     targets: BTreeMap<(JobKey, u64), Target>,
-    /// What was said at the end of past jobs, to be said again if it got lost.
-    past: VecDeque<(JobKey, Vec<u8>)>,
+    /// What was said at the end of past jobs, by attempt, to be said again if it got lost.
+    past: VecDeque<(JobKey, u32, Vec<u8>)>,
     free_send: Vec<BufferId>,
     free_receive: Vec<BufferId>,
     /// Lanes whose task waits for a buffer.
     starving: VecDeque<LaneId>,
+    next_generation: u64,
+    /// Who got a task last when buffers were short.
+    served: Option<PeerId>,
     next_report: Time,
 }
 
 /// Tasks that a lane may have beyond the one being sent: the next is read while one is sent.
 const LANE_TASKS_MAX: u8 = 2;
 /// Tasks that a sender may have unacknowledged on a lane before the first acknowledgement.
-pub(crate) const CREDIT_INITIAL: u64 = 64;
+const CREDIT_INITIAL: u64 = 64;
+/// Tasks that a lane may have unacknowledged, whatever credit the peer gives.
+const UNACKNOWLEDGED_MAX: usize = 1024;
 /// Small frames that may wait on a lane. A peer that reads none of them loses the lane.
 const OUTBOX_BYTES_MAX: usize = 1 << 20;
 /// Ends of past jobs that are remembered.
@@ -85,6 +95,8 @@ const REPORT_INTERVAL: Time = 200_000_000;
 #[derive(Debug)]
 struct Lane {
     peer: PeerId,
+    /// Tells it from former lanes of the same id, whose reads and writes may still be under way.
+    generation: u64,
     instance: u64,
     closing: bool,
     /// Nothing may be sent before something is received.
@@ -108,6 +120,13 @@ struct Lane {
     ack: Option<Ack>,
 }
 
+/// A lane that may be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct LaneRef {
+    id: LaneId,
+    generation: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
     Nothing,
@@ -126,6 +145,12 @@ enum Incoming {
 
 #[derive(Debug, Default)]
 struct Peer {
+    /// Of the process that the lanes lead to.
+    instance: Option<u64>,
+    /// Of processes that are gone. They do not come back.
+    former: VecDeque<u64>,
+    /// Lanes came or went: the jobs shall say again what may have got lost.
+    resync: bool,
     lanes: Vec<LaneId>,
     /// Lanes that can take a task, longest idle first.
     idle: VecDeque<LaneId>,
@@ -140,7 +165,8 @@ struct Peer {
 
 impl Peer {
     fn lanes_everywhere(&self) -> u16 {
-        self.lanes.len() as u16 + self.elsewhere.values().sum::<u16>()
+        let elsewhere = self.elsewhere.values().fold(0u16, |sum, &lanes| sum.saturating_add(lanes));
+        elsewhere.saturating_add(self.lanes.len() as u16)
     }
 }
 
@@ -190,6 +216,7 @@ impl Work {
     }
 }
 
+/// What this worker carries of a job with another home.
 #[derive(Debug, Default)]
 struct Carried {
     attempt: u32,
@@ -212,29 +239,32 @@ struct Target {
 enum Task {
     Chunk {
         job: JobKey,
+        attempt: u32,
         piece: Piece,
-        lane: Option<LaneId>,
+        lane: LaneRef,
         buffer: Option<BufferId>,
         read: bool,
         wire: u64,
     },
     Pack {
         job: JobKey,
+        attempt: u32,
         pack: FullPack,
         wire: u64,
     },
     Write {
         job: JobKey,
+        attempt: u32,
         object: u64,
         offset: u64,
         length: u64,
-        from: (LaneId, u64),
-        buffer: Option<BufferId>,
+        from: (LaneRef, u64),
+        buffer: BufferId,
     },
     Unpack {
         job: JobKey,
         head: PackHead,
-        from: (LaneId, u64),
+        from: (LaneRef, u64),
         buffer: BufferId,
     },
 }
@@ -260,6 +290,8 @@ impl Engine {
             free_send,
             free_receive,
             starving: VecDeque::new(),
+            next_generation: 0,
+            served: None,
             next_report: 0,
         }
     }
@@ -316,9 +348,10 @@ impl Engine {
         busy.then(|| self.next_report.max(self.now))
     }
 
-    /// Puts what was gathered while handling a batch into the lanes' outboxes: acknowledgements, one per lane and
-    /// batch however many chunks it covers.
+    /// Puts what was gathered while handling a batch into the lanes' outboxes: what jobs say again after lanes came or
+    /// went, and acknowledgements, one per lane and batch however many chunks it covers.
     pub fn flush(&mut self) {
+        self.resync_all();
         for index in 0..self.lanes.len() {
             let lane = LaneId(index as u32);
             if self.lanes[index].as_ref().is_some_and(|lane| lane.ack.is_some() && !lane.closing) {
@@ -354,6 +387,23 @@ impl Engine {
         (self.free_send.len(), self.free_receive.len())
     }
 
+    /// Chunks and packs that are being read, sent, written or unpacked, or wait for an acknowledgement.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether nothing is left of any job, lane or operation.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.jobs() == 0
+            && self.tasks.len() == 0
+            && self.carried.is_empty()
+            && self.targets.is_empty()
+            && self.starving.is_empty()
+            && self.lanes.iter().all(Option::is_none)
+    }
+
     fn home(&self, job: JobKey) -> u16 {
         (job.id % u64::from(self.config.workers)) as u16
     }
@@ -376,6 +426,16 @@ impl Engine {
         self.lanes.get_mut(lane.0 as usize)?.as_mut()
     }
 
+    fn lane_ref(&self, id: LaneId) -> Option<LaneRef> {
+        let generation = self.lanes.get(id.0 as usize)?.as_ref()?.generation;
+        Some(LaneRef { id, generation })
+    }
+
+    /// The lane, if it is still that one.
+    fn lane_at(&mut self, lane: LaneRef) -> Option<&mut Lane> {
+        self.lane_mut(lane.id).filter(|state| state.generation == lane.generation)
+    }
+
     fn release_send(&mut self, buffer: BufferId) {
         self.free_send.push(buffer);
     }
@@ -392,9 +452,6 @@ impl Engine {
         self.next_report = self.now + REPORT_INTERVAL;
         self.watch_sends();
         self.watch_receives();
-        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
-        for peer in peers {
-            self.pump(peer);
-        }
+        self.pump_all();
     }
 }

@@ -2,11 +2,19 @@
 //! holds up nothing; what a dead lane owed goes first.
 use dwcp_abi::wire::{CHUNK_BYTES, ChunkHead, Code, Codec, FLAG_OWNER, PackHead};
 
-use super::{Engine, Extent, FullPack, Piece, Sending, Task, Work};
+use alloc::vec::Vec;
+
+use super::{Engine, Extent, FullPack, LaneRef, Piece, Sending, Task, Work};
 use crate::io::{Digest, Hash, JobKey, LaneId, Output, Owner, PeerId, Source, TaskId, Tell};
 
 enum Next {
     Piece(Piece),
+    Pack(FullPack),
+}
+
+/// What a home gives a carrier.
+pub(super) enum Given {
+    Part(Extent),
     Pack(FullPack),
 }
 
@@ -32,6 +40,18 @@ impl Work {
             (None, None, Some(extent)) => extent.source == Source::File,
             _ => false,
         }
+    }
+
+    /// Gives whatever there is away, for a home without lanes.
+    pub(super) fn take(&mut self) -> Option<Given> {
+        if let Some(Piece { object, file, size, offset, length, source }) = self.returned.pop_front() {
+            let (start, end) = (offset, offset + length);
+            return Some(Given::Part(Extent { object, file, size, start, end, source }));
+        }
+        if let Some(pack) = self.packs.pop_front() {
+            return Some(Given::Pack(pack));
+        }
+        self.split().or_else(|| self.extents.pop_front()).map(Given::Part)
     }
 
     /// Gives the second half of the longest extent away, on a chunk border; the whole of it when there are others.
@@ -68,8 +88,11 @@ impl Extent {
 }
 
 impl Engine {
-    /// A job has something to send: gives it a turn.
+    /// A job has something to send: gives it a turn here, or hands it to where there are lanes.
     pub(super) fn has_work(&mut self, job: JobKey) {
+        if !self.has_lanes(job.peer) {
+            self.pass_on(job);
+        }
         let peer = self.peers.entry(job.peer).or_default();
         if !peer.turns.contains(&job) {
             peer.turns.push_back(job);
@@ -77,35 +100,50 @@ impl Engine {
         self.pump(job.peer);
     }
 
-    /// Hands work to lanes until one of the two runs out, or the buffers do.
+    /// Hands a peer's work to its lanes until one of the two runs out, or the buffers do.
     pub(super) fn pump(&mut self, peer: PeerId) {
-        while let Some(lane) = self.next_idle_lane(peer) {
-            let Some(job) = self.next_job_with_work(peer) else { break };
-            let no_buffer = self.free_send.is_empty();
-            let Some(work) = self.work_of(job) else { break };
-            if no_buffer && work.needs_buffer() {
-                break;
-            }
-            let Some(next) = work.next() else { break };
-            if let Some(state) = self.peers.get_mut(&peer) {
-                state.idle.pop_front();
-                state.turns.rotate_left(1);
-            }
-            match next {
-                Next::Piece(piece) => self.read_for(job, piece, lane),
-                Next::Pack(pack) => self.pack_for(job, pack, lane),
-            }
-            self.offer(lane);
+        while self.pump_one(peer) {}
+    }
+
+    /// Hands work to the lanes of all peers, a task each in turn: one peer must not keep all buffers.
+    pub(super) fn pump_all(&mut self) {
+        let mut peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        let first = self.served.map_or(0, |served| peers.partition_point(|&peer| peer <= served));
+        peers.rotate_left(first);
+        while !peers.is_empty() {
+            peers.retain(|&peer| self.pump_one(peer));
         }
     }
 
-    fn next_idle_lane(&mut self, peer: PeerId) -> Option<LaneId> {
+    fn pump_one(&mut self, peer: PeerId) -> bool {
+        let Some(lane) = self.next_idle_lane(peer) else { return false };
+        let Some(job) = self.next_job_with_work(peer) else { return false };
+        let no_buffer = self.free_send.is_empty();
+        let Some((attempt, work)) = self.work_of(job) else { return false };
+        if no_buffer && work.needs_buffer() {
+            return false;
+        }
+        let Some(next) = work.next() else { return false };
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.idle.pop_front();
+            state.turns.rotate_left(1);
+        }
+        self.served = Some(peer);
+        match next {
+            Next::Piece(piece) => self.read_for(job, attempt, piece, lane),
+            Next::Pack(pack) => self.pack_for(job, attempt, pack, lane),
+        }
+        self.offer(lane.id);
+        true
+    }
+
+    fn next_idle_lane(&mut self, peer: PeerId) -> Option<LaneRef> {
         loop {
             let lane = *self.peers.get(&peer)?.idle.front()?;
             match self.lane_mut(lane) {
                 Some(state) if state.can_take() => {
                     state.listed = false;
-                    return Some(lane);
+                    return self.lane_ref(lane);
                 }
                 Some(state) => state.listed = false,
                 None => {}
@@ -119,7 +157,7 @@ impl Engine {
         loop {
             let job = *self.peers.get(&peer)?.turns.front()?;
             match self.work_of(job) {
-                Some(work) if !work.is_empty() => return Some(job),
+                Some((_, work)) if !work.is_empty() => return Some(job),
                 _ => {
                     self.peers.get_mut(&peer)?.turns.pop_front();
                     self.ask_for_work(job);
@@ -128,21 +166,26 @@ impl Engine {
         }
     }
 
-    pub(super) fn work_of(&mut self, job: JobKey) -> Option<&mut Work> {
+    pub(super) fn work_of(&mut self, job: JobKey) -> Option<(u32, &mut Work)> {
         if let Some(send) = self.sends.get_mut(&job) {
-            return Some(&mut send.work);
+            return Some((send.attempt, &mut send.work));
         }
-        Some(&mut self.carried.get_mut(&job)?.work)
+        let carried = self.carried.get_mut(&job)?;
+        Some((carried.attempt, &mut carried.work))
     }
 
-    fn read_for(&mut self, job: JobKey, piece: Piece, lane: LaneId) {
+    /// Whether an attempt is still to be sent.
+    fn is_wanted(&mut self, job: JobKey, attempt: u32) -> bool {
+        self.work_of(job).is_some_and(|(current, _)| current == attempt)
+    }
+
+    fn read_for(&mut self, job: JobKey, attempt: u32, piece: Piece, lane: LaneRef) {
         let buffer = match piece.source {
             Source::File => self.free_send.pop(),
             Source::Hole => None,
         };
-        let task =
-            self.tasks.insert(Task::Chunk { job, piece, lane: Some(lane), buffer, read: false, wire: 0 });
-        if let Some(state) = self.lane_mut(lane) {
+        let task = self.tasks.insert(Task::Chunk { job, attempt, piece, lane, buffer, read: false, wire: 0 });
+        if let Some(state) = self.lane_at(lane) {
             state.assigned += 1;
         }
         self.outputs.push_back(Output::Read {
@@ -156,54 +199,48 @@ impl Engine {
         });
     }
 
-    fn pack_for(&mut self, job: JobKey, pack: FullPack, lane: LaneId) {
-        let task = self.tasks.insert(Task::Pack { job, pack, wire: 0 });
-        if let Some(state) = self.lane_mut(lane) {
+    fn pack_for(&mut self, job: JobKey, attempt: u32, pack: FullPack, lane: LaneRef) {
+        let task = self.tasks.insert(Task::Pack { job, attempt, pack, wire: 0 });
+        if let Some(state) = self.lane_at(lane) {
             state.assigned += 1;
             state.ready.push_back(TaskId(task));
         }
-        self.send_next(lane);
+        self.send_next(lane.id);
     }
 
     /// A chunk was read and hashed.
     pub(super) fn read(&mut self, task: TaskId, result: Result<Hash, Code>) {
-        let Some(Task::Chunk { job, piece, lane, buffer, read, .. }) = self.tasks.get_mut(task.0) else {
+        let Some(Task::Chunk { job, attempt, piece, lane, buffer, read, .. }) = self.tasks.get_mut(task.0)
+        else {
             return;
         };
-        *read = true;
-        let (job, piece, lane, buffer) = (*job, *piece, *lane, *buffer);
-        self.part_read_anywhere(job, piece.object, piece.offset, result);
-        let still_wanted = result.is_ok() && self.work_of(job).is_some();
-        let lane = lane.filter(|&lane| matches!(self.lane_mut(lane), Some(state) if !state.closing));
-        match lane {
-            Some(lane) if still_wanted => {
-                if let Some(state) = self.lane_mut(lane) {
-                    state.ready.push_back(task);
-                }
-                self.send_next(lane);
-            }
-            lane => {
-                if let Some(state) = lane.and_then(|lane| self.lane_mut(lane)) {
-                    state.assigned -= 1;
-                }
-                self.tasks.remove(task.0);
-                if let Some(buffer) = buffer {
-                    self.release_send(buffer);
-                }
-                if still_wanted {
-                    self.return_piece(job, piece);
-                }
-                if let Some(lane) = lane {
-                    self.offer(lane);
-                }
-                self.pump(job.peer);
-            }
+        if core::mem::replace(read, true) {
+            return;
         }
+        let (job, attempt, piece, lane, buffer) = (*job, *attempt, *piece, *lane, *buffer);
+        self.part_read_anywhere(job, attempt, piece.object, piece.offset, result);
+        let still_wanted = result.is_ok() && self.is_wanted(job, attempt);
+        if still_wanted && let Some(state) = self.lane_at(lane).filter(|state| !state.closing) {
+            state.ready.push_back(task);
+            return self.send_next(lane.id);
+        }
+        if let Some(state) = self.lane_at(lane) {
+            state.assigned -= 1;
+        }
+        self.tasks.remove(task.0);
+        if let Some(buffer) = buffer {
+            self.release_send(buffer);
+        }
+        if still_wanted {
+            self.return_piece(job, attempt, piece);
+        }
+        self.offer(lane.id);
+        self.pump_all();
     }
 
     pub(super) fn send_task(&mut self, lane: LaneId, task: TaskId, sequence: u64) {
         let output = match self.tasks.get(task.0) {
-            Some(&Task::Chunk { job, piece, buffer, .. }) => {
+            Some(&Task::Chunk { job, attempt, piece, buffer, .. }) => {
                 let codec = match piece.source {
                     Source::File => Codec::Raw,
                     Source::Hole => Codec::Hole,
@@ -214,18 +251,18 @@ impl Engine {
                     length: piece.length,
                     codec,
                     reserved: [0; 3],
-                    attempt: self.attempt_of(job),
+                    attempt,
                 };
                 let buffer = buffer.unwrap_or(crate::io::BufferId(u32::MAX));
                 Output::SendChunk { lane, job: job.id, flags: flags_of(job), sequence, buffer, head }
             }
-            Some(&Task::Pack { job, pack, .. }) => Output::SendPack {
+            Some(&Task::Pack { job, attempt, pack, .. }) => Output::SendPack {
                 lane,
                 job: job.id,
                 flags: flags_of(job),
                 sequence,
                 pack: pack.pack,
-                head: PackHead { number: pack.number, attempt: self.attempt_of(job), reserved: 0 },
+                head: PackHead { number: pack.number, attempt, reserved: 0 },
             },
             Some(Task::Write { .. } | Task::Unpack { .. }) | None => {
                 debug_assert!(false, "only chunks and packs are queued on lanes");
@@ -233,11 +270,6 @@ impl Engine {
             }
         };
         self.outputs.push_back(output);
-    }
-
-    fn attempt_of(&self, job: JobKey) -> u32 {
-        let carried = self.carried.get(&job).map_or(0, |carried| carried.attempt);
-        self.sends.get(&job).map_or(carried, |send| send.attempt)
     }
 
     /// The kernel has all bytes of a task: its buffer is free again. The source is read once more if they get lost.
@@ -256,15 +288,23 @@ impl Engine {
 
     pub(super) fn task_acknowledged(&mut self, task: TaskId) {
         match self.tasks.remove(task.0) {
-            Some(Task::Chunk { job, piece, wire, .. }) => {
+            Some(Task::Chunk { job, attempt, piece, wire, .. }) => {
+                let Piece { object, length, .. } = piece;
                 if self.is_home(job) {
-                    self.part_done(job, piece.object, piece.length, wire);
+                    self.part_done(job, attempt, object, length, wire);
                 } else {
-                    let (object, offset, length) = (piece.object, piece.offset, piece.length);
-                    self.tell(self.home(job), Tell::PartDone { job, object, offset, length, wire });
+                    self.tell(self.home(job), Tell::PartDone { job, attempt, object, length, wire });
                 }
             }
-            Some(Task::Pack { job, pack, wire, .. }) => self.pack_done(job, pack, wire),
+            Some(Task::Pack { job, attempt, pack, wire }) => {
+                self.outputs.push_back(Output::DropPack { pack: pack.pack });
+                if self.is_home(job) {
+                    self.pack_done(job, attempt, pack, wire);
+                } else {
+                    let FullPack { entries, bytes, .. } = pack;
+                    self.tell(self.home(job), Tell::PackDone { job, attempt, entries, bytes, wire });
+                }
+            }
             Some(Task::Write { .. } | Task::Unpack { .. }) | None => {}
         }
     }
@@ -272,29 +312,37 @@ impl Engine {
     /// A task's lane died: its work is to be done again.
     pub(super) fn return_task(&mut self, task: TaskId) {
         match self.tasks.remove(task.0) {
-            Some(Task::Chunk { job, piece, buffer, wire, .. }) => {
+            Some(Task::Chunk { job, attempt, piece, buffer, wire, .. }) => {
                 if let Some(buffer) = buffer {
                     self.release_send(buffer);
                 }
-                self.count_resent(job, wire);
-                self.return_piece(job, piece);
+                self.resent_anywhere(job, attempt, wire);
+                self.return_piece(job, attempt, piece);
             }
-            Some(Task::Pack { job, pack, wire, .. }) => {
-                self.count_resent(job, wire);
-                match self.sends.get_mut(&job) {
-                    Some(send) => send.work.packs.push_front(pack),
-                    None => self.outputs.push_back(Output::DropPack { pack: pack.pack }),
-                }
-                self.has_work(job);
+            Some(Task::Pack { job, attempt, pack, wire }) => {
+                self.resent_anywhere(job, attempt, wire);
+                self.return_pack(job, attempt, pack);
             }
             Some(Task::Write { .. } | Task::Unpack { .. }) | None => {}
         }
     }
 
-    pub(super) fn return_piece(&mut self, job: JobKey, piece: Piece) {
-        if let Some(work) = self.work_of(job) {
+    pub(super) fn return_piece(&mut self, job: JobKey, attempt: u32, piece: Piece) {
+        if let Some((current, work)) = self.work_of(job)
+            && current == attempt
+        {
             work.returned.push_back(piece);
             self.has_work(job);
+        }
+    }
+
+    pub(super) fn return_pack(&mut self, job: JobKey, attempt: u32, pack: FullPack) {
+        match self.work_of(job) {
+            Some((current, work)) if current == attempt => {
+                work.packs.push_front(pack);
+                self.has_work(job);
+            }
+            _ => self.outputs.push_back(Output::DropPack { pack: pack.pack }),
         }
     }
 
@@ -305,6 +353,7 @@ impl Engine {
     }
 }
 
-fn flags_of(job: JobKey) -> u8 {
+/// The flags of a job's frames.
+pub(super) fn flags_of(job: JobKey) -> u8 {
     if job.owner == Owner::Local { FLAG_OWNER } else { 0 }
 }

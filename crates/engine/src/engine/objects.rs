@@ -1,0 +1,181 @@
+//! The sender's end of an object: from the receiver's place for it to the receiver's word that it is stored.
+use alloc::vec::Vec;
+
+use dwcp_abi::wire::{CHUNK_BYTES, Code, FrameKind, ObjectDone, ObjectEnd, ObjectOpened};
+
+use super::sending::End;
+use super::{Engine, Extent};
+use crate::io::{FinalCheck, Hash, JobKey, Output, Source};
+
+impl Engine {
+    /// The receiver has made a place for an object, or holds it already.
+    pub(super) fn object_opened(&mut self, job: JobKey, opened: ObjectOpened) {
+        let Some(send) = self.sends.get_mut(&job) else { return };
+        send.heard = self.now;
+        let Some(object) = send.objects.get_mut(&opened.object) else { return };
+        if object.opened {
+            return;
+        }
+        object.opened = true;
+        if opened.held {
+            send.counts.bytes_done += object.size - object.done;
+            return self.object_over(job, opened.object);
+        }
+        let (file, size) = (object.file, object.size);
+        let extents = core::mem::take(&mut object.extents);
+        for (start, end, source) in with_holes(&extents, size) {
+            send.work.extents.push_back(Extent { object: opened.object, file, size, start, end, source });
+        }
+        if size == 0 {
+            return self.all_read(job, opened.object);
+        }
+        self.has_work(job);
+        self.announce_work(job);
+    }
+
+    /// A chunk was read here or by a carrier.
+    pub(super) fn part_read(
+        &mut self,
+        job: JobKey,
+        attempt: u32,
+        object: u64,
+        offset: u64,
+        result: Result<Hash, Code>,
+    ) {
+        let Some(send) = self.sends.get_mut(&job).filter(|send| send.attempt == attempt) else { return };
+        let Some(state) = send.objects.get_mut(&object) else { return };
+        match result {
+            Ok(hash) => {
+                let end = (offset + u64::from(CHUNK_BYTES)).min(state.size);
+                if state.read.insert(offset, end) > 0 {
+                    state.digests.insert(offset, hash);
+                    if state.digests.root().is_some() {
+                        self.all_read(job, object);
+                    }
+                }
+            }
+            Err(code) => self.give_up_object(job, object, code),
+        }
+    }
+
+    fn all_read(&mut self, job: JobKey, object: u64) {
+        let Some(state) = self.sends.get_mut(&job).and_then(|send| send.objects.get_mut(&object)) else {
+            return;
+        };
+        if state.end.is_none() {
+            state.end = Some(End::Checking);
+            self.outputs.push_back(Output::CheckSource { job, object, file: state.file });
+        }
+    }
+
+    pub(super) fn source_checked(&mut self, job: JobKey, object: u64, check: FinalCheck) {
+        let Some(state) = self.sends.get_mut(&job).and_then(|send| send.objects.get_mut(&object)) else {
+            return;
+        };
+        match (check, state.digests.root()) {
+            (FinalCheck::Unchanged, Some(digest)) => {
+                state.end = Some(End::Sent(digest));
+                self.send_object_end(job, object);
+            }
+            (FinalCheck::Changed, _) | (FinalCheck::Unchanged, None) => {
+                self.give_up_object(job, object, Code::Changed)
+            }
+        }
+    }
+
+    /// The object cannot be sent: the receiver shall forget what it has of it, and say so.
+    fn give_up_object(&mut self, job: JobKey, object: u64, code: Code) {
+        let Some(send) = self.sends.get_mut(&job) else { return };
+        let Some(state) = send.objects.get_mut(&object) else { return };
+        if matches!(state.end, Some(End::GivenUp(_))) {
+            return;
+        }
+        state.end = Some(End::GivenUp(code));
+        send.work.extents.retain(|extent| extent.object != object);
+        send.work.returned.retain(|piece| piece.object != object);
+        self.send_object_end(job, object);
+    }
+
+    pub(super) fn send_object_end(&mut self, job: JobKey, object: u64) {
+        let Some(send) = self.sends.get(&job) else { return };
+        let attempt = send.attempt;
+        let Some(state) = send.objects.get(&object) else { return };
+        match state.end {
+            Some(End::Sent(digest)) => {
+                let end = ObjectEnd { object, size: state.size, digest };
+                self.send_frame((job, attempt), FrameKind::ObjectEnd, &end);
+            }
+            Some(End::GivenUp(code)) => {
+                let text: &[u8] = match code {
+                    Code::Changed => b"it changed while it was read: send it again when it is at rest",
+                    _ => b"it could not be read at the sender",
+                };
+                self.send_frame((job, attempt), FrameKind::ObjectDone, &ObjectDone { object, code, text });
+            }
+            Some(End::Checking) | None => {}
+        }
+    }
+
+    /// A chunk is written at the receiver.
+    pub(super) fn part_done(&mut self, job: JobKey, attempt: u32, object: u64, length: u64, wire: u64) {
+        let Some(send) = self.sends.get_mut(&job).filter(|send| send.attempt == attempt) else { return };
+        send.heard = self.now;
+        send.counts.bytes_wire += wire;
+        if let Some(state) = send.objects.get_mut(&object) {
+            let length = length.min(state.size - state.done);
+            state.done += length;
+            send.counts.bytes_done += length;
+        }
+    }
+
+    pub(super) fn count_resent(&mut self, job: JobKey, attempt: u32, wire: u64) {
+        if let Some(send) = self.sends.get_mut(&job).filter(|send| send.attempt == attempt) {
+            send.counts.bytes_resent += wire;
+            send.counts.bytes_wire += wire;
+        }
+    }
+
+    /// The receiver is through with an object.
+    pub(super) fn object_done(&mut self, job: JobKey, done: ObjectDone<'_>) {
+        let Some(send) = self.sends.get_mut(&job) else { return };
+        send.heard = self.now;
+        let Some(object) = send.objects.get(&done.object) else { return };
+        if done.code == Code::Ok {
+            // The acknowledgements of its last chunks may be under way on other lanes.
+            send.counts.bytes_done += object.size - object.done;
+            send.counts.entries_done += 1;
+        } else {
+            send.counts.failures += 1;
+        }
+        self.object_over(job, done.object);
+    }
+
+    fn object_over(&mut self, job: JobKey, object: u64) {
+        let Some(send) = self.sends.get_mut(&job) else { return };
+        let Some(state) = send.objects.remove(&object) else { return };
+        send.work.extents.retain(|extent| extent.object != object);
+        send.work.returned.retain(|piece| piece.object != object);
+        self.outputs.push_back(Output::CloseFile { job, object, file: state.file });
+        self.fill(job);
+    }
+}
+
+/// The object from start to end: its extents, and the holes between them.
+fn with_holes(extents: &[(u64, u64)], size: u64) -> Vec<(u64, u64, Source)> {
+    let mut parts = Vec::with_capacity(extents.len() * 2 + 1);
+    let mut at = 0;
+    for &(start, end) in extents {
+        if start > at {
+            parts.push((at, start, Source::Hole));
+        }
+        let end = end.min(size);
+        if end > start.max(at) {
+            parts.push((start.max(at), end, Source::File));
+        }
+        at = at.max(end);
+    }
+    if at < size {
+        parts.push((at, size, Source::Hole));
+    }
+    parts
+}
