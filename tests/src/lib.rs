@@ -1,1 +1,2 @@
-//! tests
+//! What several test programs share: the simulator of the engine.
+pub mod sim;
