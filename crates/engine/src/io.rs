@@ -132,6 +132,9 @@ pub enum Input<'a> {
     Fetch { job: JobKey, attempt: u32, sources: &'a [u8], streams: u16, skip_unchanged: bool },
     /// Control gives up a job.
     Cancel { job: JobKey },
+    /// A plan is in force: lanes for a job that does not say, most lanes of a session, and how long a job waits for a
+    /// peer that is gone.
+    Settings { initial_streams: u16, max_streams: u16, patience: Time },
     /// A peer cannot be reached; lanes that are up go on.
     DialFailed { peer: PeerId, text: &'a str },
 

@@ -134,6 +134,7 @@ impl Worker {
 
     /// Closes lanes that owe us bytes, take none, or have had nothing to do for long.
     pub(super) fn watch_lanes(&mut self) {
+        self.follow_plan();
         let plan = self.node.plan();
         let read_timeout = Duration::from_millis(u64::from(plan.transport.read_timeout_ms));
         let mut late = Vec::new();

@@ -109,6 +109,7 @@ pub(crate) struct Worker {
     clock: Clock,
     now: Instant,
     next_chores: Instant,
+    plan_generation: u64,
     stopping: bool,
 }
 
@@ -229,6 +230,7 @@ impl Worker {
             clock: Clock { start: now },
             now,
             next_chores: now,
+            plan_generation: 0,
             stopping: false,
             proactor,
         })
@@ -237,6 +239,21 @@ impl Worker {
     fn engine_input(&mut self, input: Input<'_>) {
         let now = self.clock.nanoseconds(self.now);
         self.engine.handle(now, input);
+    }
+
+    /// Lets the engine know of a new plan. A job waits for a peer that is gone as long as a connection may take.
+    fn follow_plan(&mut self) {
+        let plan = self.node.plan();
+        if plan.generation == self.plan_generation {
+            return;
+        }
+        self.plan_generation = plan.generation;
+        let transport = &plan.transport;
+        self.engine_input(Input::Settings {
+            initial_streams: transport.initial_streams,
+            max_streams: transport.max_streams,
+            patience: Time::from(transport.connect_timeout_ms.clamp(100, 600_000)) * 1_000_000,
+        });
     }
 
     fn level_figures(&mut self) {
@@ -260,5 +277,5 @@ const PACKS_MAX: u32 = 32;
 const OBJECTS_MAX: u32 = 128;
 /// Jobs of a worker.
 const JOBS_MAX: usize = 64;
-/// How long a job waits for a peer that is gone before it is interrupted.
+/// How long a job waits for a peer that is gone before it is interrupted, until the first plan says.
 const PATIENCE_NS: Time = 30_000_000_000;

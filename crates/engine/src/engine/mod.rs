@@ -308,6 +308,11 @@ impl Engine {
                 self.start_fetch(job, attempt, sources, streams, skip_unchanged);
             }
             Input::Cancel { job } => self.cancel(job),
+            Input::Settings { initial_streams, max_streams, patience } => {
+                self.config.initial_streams = initial_streams.max(1);
+                self.config.max_streams = max_streams.max(1);
+                self.config.patience = patience;
+            }
             Input::DialFailed { peer, text } => self.dial_failed(peer, text),
             Input::LaneUp { lane, peer, instance, end } => self.lane_up(lane, peer, instance, end),
             Input::LaneClosing { lane } => self.lane_closing(lane),
