@@ -1,5 +1,8 @@
-//! A dataplane process, and the control that the test plays.
+//! A dataplane process, and the control that the test plays: it attaches, says the plan, and may go away and come
+//! back. What control hears is in [`super::events`].
+use std::collections::HashMap;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process};
@@ -7,184 +10,300 @@ use std::time::{Duration, Instant};
 
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::{
-    Access, Attach, Attached, Command, Event, Export, JobOptions, LINK_VERSION, Outcome, Peer, PlanEnd,
-    SendJob, Setup, Transport,
+    Access, Attach, Attached, Command, Export, FetchJob, JobOptions, LINK_VERSION, Peer, PlanEnd, SendJob,
+    Setup, Snapshot, Transport,
 };
-use dwcp_abi::shm::{Consumer, Producer, RECORD_BYTES_MAX, WorkerCounter};
+use dwcp_abi::shm::{Consumer, NodeCounter, Producer, RECORD_BYTES_MAX, WorkerCounter};
 use dwcp_sys::link::{Link, send_message};
 use dwcp_sys::shm::Part;
+use tempfile::TempDir;
+
+use crate::events::End;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+pub(crate) const CLEAR: Shape = Shape { workers: 1, backend: 0, encrypt: false };
+
 pub(crate) struct Node {
     pub(crate) root: PathBuf,
+    /// What the next plan says.
+    pub(crate) transport: Transport,
+    generation: u64,
+    shape: Shape,
+    listen: String,
     process: Child,
-    socket: Option<UnixStream>,
+    control: Option<Control>,
+    /// Ends of jobs that were heard of.
+    pub(crate) ends: HashMap<u64, End>,
+}
+
+/// Control's side of the link.
+pub(crate) struct Control {
+    socket: UnixStream,
     pub(crate) attached: Attached,
-    link: Link,
+    pub(crate) link: Link,
     commands: Vec<Producer<Part>>,
-    events: Vec<Consumer<Part>>,
+    pub(crate) events: Vec<Consumer<Part>>,
 }
 
 /// What a dataplane is made of.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) workers: u16,
     pub(crate) backend: u8,
     pub(crate) encrypt: bool,
 }
 
-/// How a job ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct End {
-    pub(crate) outcome: Outcome,
-    pub(crate) text: String,
-    pub(crate) bytes_done: u64,
-    pub(crate) bytes_total: u64,
-    pub(crate) failures: u64,
-    pub(crate) lanes: u16,
+/// A peer as the plan names it.
+pub(crate) struct Named<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) address: &'a str,
+}
+
+fn transport(shape: Shape) -> Transport {
+    Transport {
+        min_streams: 1,
+        initial_streams: 8,
+        max_streams: 256,
+        encrypt: shape.encrypt,
+        congestion: 2,
+        send_buffer_size: 0,
+        recv_buffer_size: 0,
+        pacing_bytes_per_s: 0,
+        connect_timeout_ms: 10_000,
+        read_timeout_ms: 10_000,
+        codec: 0,
+        codec_level: 0,
+        codec_adaptive: true,
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A sender and a receiver that know each other as `peer`.
+pub(crate) fn pair(shape: Shape) -> (TempDir, Node, Node) {
+    let address = address();
+    pair_over(shape, &address, &address)
+}
+
+/// A pair whose receiver listens at one address and is dialled at another.
+pub(crate) fn pair_over(shape: Shape, listen: &str, dial: &str) -> (TempDir, Node, Node) {
+    let directory = TempDir::new().unwrap();
+    let mut sender = Node::start(&directory.path().join("a"), shape, "");
+    let mut receiver = Node::start(&directory.path().join("b"), shape, listen);
+    sender.know(&[receiver.named("peer", dial)]);
+    receiver.know(&[sender.named("peer", "")]);
+    (directory, sender, receiver)
 }
 
 impl Node {
     pub(crate) fn start(root: &Path, shape: Shape, listen: &str) -> Self {
         fs::create_dir_all(root.join("export")).unwrap();
-        let process = Process::new(env!("CARGO_BIN_EXE_dwcp-dataplane"))
-            .arg("--state-dir")
-            .arg(root.join("state"))
-            .arg("--runtime-dir")
-            .arg(root.join("run"))
-            .env("DWCP_LOG_LEVEL", std::env::var("DWCP_LOG_LEVEL").unwrap_or("warn".to_owned()))
-            .spawn()
-            .unwrap();
-        let socket = connect(&root.join("run/dataplane.sock"));
+        let process = spawn(root);
+        let listen = listen.to_owned();
+        let (root, transport) = (root.to_owned(), transport(shape));
+        let (control, ends) = (None, HashMap::new());
+        let mut node = Self { root, transport, generation: 0, shape, listen, process, control, ends };
+        node.attach();
+        node
+    }
+
+    /// `kill -9`, and a new process in its place that knows nothing of the former one's jobs.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.control = None;
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.process = spawn(&self.root);
+        self.ends.clear();
+        self.attach();
+    }
+
+    /// Control dies without a word: its socket and its mappings go.
+    pub(crate) fn detach(&mut self) {
+        self.control = None;
+    }
+
+    /// A control comes, the first or a further one.
+    pub(crate) fn attach(&mut self) {
+        let socket = connect(&self.root.join("run/dataplane.sock"));
         let attach = Attach {
             version: LINK_VERSION,
-            workers: shape.workers,
+            workers: self.shape.workers,
             cores: b"",
-            backend: shape.backend,
+            backend: self.shape.backend,
             hugepages: true,
             buffer_bytes: 64 << 20,
-            listen: listen.as_bytes(),
+            listen: self.listen.as_bytes(),
         };
         let (attached, link) = Link::request(&socket, attach).unwrap();
         let commands = link.workers.iter().map(|worker| worker.region.command_producer().unwrap()).collect();
         let events = link.workers.iter().map(|worker| worker.region.event_consumer().unwrap()).collect();
-        Self { root: root.to_owned(), process, socket: Some(socket), attached, link, commands, events }
+        self.control = Some(Control { socket, attached, link, commands, events });
     }
 
-    pub(crate) fn plan(&self, shape: Shape, peer: &Self, address: &str) {
-        let transport = Transport {
-            min_streams: 1,
-            initial_streams: 8,
-            max_streams: 256,
-            encrypt: shape.encrypt,
-            congestion: 2,
-            send_buffer_size: 0,
-            recv_buffer_size: 0,
-            pacing_bytes_per_s: 0,
-            connect_timeout_ms: 5_000,
-            read_timeout_ms: 10_000,
-            codec: 0,
-            codec_level: 0,
-            codec_adaptive: true,
-        };
+    pub(crate) fn control(&mut self) -> &mut Control {
+        self.control.as_mut().expect("a control is attached")
+    }
+
+    pub(crate) fn attached(&self) -> &Attached {
+        &self.control.as_ref().expect("a control is attached").attached
+    }
+
+    pub(crate) fn named<'a>(&self, name: &'a str, address: &'a str) -> Named<'a> {
+        Named { name, fingerprint: self.attached().fingerprint, address }
+    }
+
+    /// Says a plan with these peers and one export, `data`, that all of them may read and write.
+    pub(crate) fn know(&mut self, peers: &[Named<'_>]) {
         let export = self.root.join("export");
-        let messages = [
-            Setup::Transport(transport),
-            Setup::Peer(Peer {
-                name: b"peer",
-                fingerprint: peer.attached.fingerprint,
-                address: address.as_bytes(),
-            }),
+        let mut messages = vec![
+            Setup::Transport(self.transport),
             Setup::Export(Export {
                 name: b"data",
                 path: export.as_os_str().as_encoded_bytes(),
                 access: Access::ReadWrite,
                 peers: b"",
             }),
-            Setup::PlanEnd(PlanEnd { generation: 1 }),
         ];
+        messages.extend(peers.iter().map(|peer| {
+            Setup::Peer(Peer {
+                name: peer.name.as_bytes(),
+                fingerprint: peer.fingerprint,
+                address: peer.address.as_bytes(),
+            })
+        }));
+        self.generation += 1;
+        let generation = self.generation;
+        messages.push(Setup::PlanEnd(PlanEnd { generation }));
         for message in messages {
-            send_message(self.socket.as_ref().unwrap(), &message).unwrap();
+            send_message(&self.control().socket, &message).unwrap();
         }
+        self.until("the plan is in force", |node| {
+            let figures = node.control().link.node.figures();
+            figures.is_ok_and(|figures| figures.value(NodeCounter::PlanGeneration) == generation)
+        });
     }
 
     pub(crate) fn order(&mut self, worker: usize, command: &Command<'_>) {
         let mut record = vec![0; RECORD_BYTES_MAX];
         let length = command.encode(&mut record).unwrap();
-        self.commands[worker].push(&record[..length]).unwrap();
-        self.link.workers[worker].command_doorbell.ring().unwrap();
+        let control = self.control();
+        control.commands[worker].push(&record[..length]).unwrap();
+        control.link.workers[worker].command_doorbell.ring().unwrap();
     }
 
-    pub(crate) fn send(&mut self, job: u64, sources: &[&Path], destination: &str, streams: u16) {
-        let mut list = Vec::new();
-        for source in sources {
-            let bytes = source.as_os_str().as_encoded_bytes();
-            list.extend((bytes.len() as u16).to_le_bytes());
-            list.extend(bytes);
+    fn home(&self, job: u64) -> usize {
+        (job % u64::from(self.attached().workers)) as usize
+    }
+
+    pub(crate) fn send(&mut self, job: u64, sources: &[&Path], destination: &str) {
+        self.send_again((job, 1), sources, destination);
+    }
+
+    /// A certain attempt of a job.
+    pub(crate) fn send_again(&mut self, (job, attempt): (u64, u32), sources: &[&Path], destination: &str) {
+        let options = JobOptions { streams: 0, skip_unchanged: false };
+        let sources = list(sources);
+        let (peer, destination) = (&b"peer"[..], destination.as_bytes());
+        let send = SendJob { job, attempt, peer, destination, options, sources: &sources };
+        self.order(self.home(job), &Command::Send(send));
+    }
+
+    pub(crate) fn fetch(&mut self, job: u64, sources: &[&str], destination: &Path) {
+        let options = JobOptions { streams: 0, skip_unchanged: false };
+        let sources: Vec<&Path> = sources.iter().map(Path::new).collect();
+        let sources = list(&sources);
+        let (peer, destination) = (&b"peer"[..], destination.as_os_str().as_encoded_bytes());
+        let fetch = FetchJob { job, attempt: 1, peer, destination, options, sources: &sources };
+        self.order(self.home(job), &Command::Fetch(fetch));
+    }
+
+    /// Orders a snapshot of every worker.
+    pub(crate) fn snapshot(&mut self, token: u64) {
+        for worker in 0..usize::from(self.attached().workers) {
+            self.order(worker, &Command::Snapshot(Snapshot { token }));
         }
-        let worker = (job % u64::from(self.attached.workers)) as usize;
-        let options = JobOptions { streams, skip_unchanged: false };
-        let destination = destination.as_bytes();
-        self.order(
-            worker,
-            &Command::Send(SendJob { job, attempt: 1, peer: b"peer", destination, options, sources: &list }),
-        );
     }
 
-    /// Waits for a job's end.
-    pub(crate) fn end_of(&mut self, wanted: u64) -> End {
+    pub(crate) fn counter(&mut self, counter: WorkerCounter) -> u64 {
+        let workers = &self.control().link.workers;
+        workers.iter().map(|worker| worker.region.stats().unwrap().value(counter)).sum()
+    }
+
+    /// Looks again and again until it is so.
+    pub(crate) fn until(&mut self, what: &str, mut so: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        let mut record = vec![0; RECORD_BYTES_MAX];
-        loop {
-            for events in &mut self.events {
-                while let Some(length) = events.pop(&mut record).unwrap() {
-                    let Event::Finished(end) = Event::decode(&record[..length]).unwrap() else { continue };
-                    if end.job == wanted {
-                        return End {
-                            outcome: end.outcome,
-                            text: String::from_utf8_lossy(end.text).into_owned(),
-                            bytes_done: end.counts.bytes_done,
-                            bytes_total: end.counts.bytes_total,
-                            failures: end.counts.failures,
-                            lanes: end.lanes,
-                        };
-                    }
-                }
-            }
-            assert!(Instant::now() < deadline, "job {wanted} did not end");
-            self.wait_for_event();
+        while !so(self) {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            self.assert_alive();
+            std::thread::yield_now();
         }
     }
 
-    fn wait_for_event(&self) {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        use std::os::fd::AsFd;
-        let idle = self.events.iter().all(Consumer::prepare_sleep);
-        if idle {
-            let doorbells = self.link.workers.iter().map(|worker| worker.event_doorbell.as_fd());
-            let mut polled: Vec<PollFd<'_>> =
-                doorbells.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-            poll(&mut polled, PollTimeout::from(1000u16)).unwrap();
-        }
-        for (worker, events) in self.link.workers.iter().zip(&self.events) {
-            events.wake();
-            worker.event_doorbell.answer().unwrap();
-        }
+    pub(crate) fn assert_alive(&mut self) {
+        assert_eq!(self.process.try_wait().unwrap(), None, "the dataplane ended");
     }
 
-    pub(crate) fn counter(&self, counter: WorkerCounter) -> u64 {
-        self.link.workers.iter().map(|worker| worker.region.stats().unwrap().value(counter)).sum()
+    /// Most resident memory that the process ever had, in bytes.
+    pub(crate) fn resident_most(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.listen
+    }
+
+    pub(crate) fn export(&self) -> PathBuf {
+        self.root.join("export")
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // It may be dead already, on purpose.
         drop(self.process.kill());
         drop(self.process.wait());
     }
 }
 
+fn spawn(root: &Path) -> Child {
+    Process::new(env!("CARGO_BIN_EXE_dwcp-dataplane"))
+        .arg("--state-dir")
+        .arg(root.join("state"))
+        .arg("--runtime-dir")
+        .arg(root.join("run"))
+        .env("DWCP_LOG_LEVEL", std::env::var("DWCP_LOG_LEVEL").unwrap_or("error".to_owned()))
+        .spawn()
+        .unwrap()
+}
+
+/// Paths as commands carry them.
+fn list(paths: &[&Path]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for path in paths {
+        let bytes = path.as_os_str().as_encoded_bytes();
+        list.extend((bytes.len() as u16).to_le_bytes());
+        list.extend(bytes);
+    }
+    list
+}
+
+/// The socket file of a process that was killed is still there, so that refusal may only mean "not yet".
 fn connect(path: &Path) -> UnixStream {
     let deadline = Instant::now() + PATIENCE;
     loop {
