@@ -2,6 +2,7 @@
 //! its own file. It ships nowhere.
 mod bench;
 mod build;
+mod demo;
 mod ebpf;
 mod install;
 mod setup;
@@ -90,6 +91,12 @@ const COMMANDS: &[Command] = &[
         arguments: "",
         summary: "release build of dwcp, dwcp-control, dwcp-dataplane and the kernel programs",
         run: build::run,
+    },
+    Command {
+        name: "demo",
+        arguments: "[--data DIR] [--programs DIR] [--keep]",
+        summary: "set up, build, and see two nodes move this machine's files; DIR of programs instead of a build",
+        run: demo::run,
     },
     Command {
         name: "build-ebpf",
