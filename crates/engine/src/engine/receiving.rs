@@ -360,8 +360,8 @@ impl Engine {
         self.targets.retain(|&(other, _), _| other != job);
         self.tell_others(&Tell::JobGone { job });
         if job.owner == Owner::Local {
-            let elapsed_ns = self.now - receive.started;
-            let (attempt, lanes, counts) = (receive.attempt, receive.lanes_most, receive.counts);
+            let lanes = receive.lanes_most.max(self.lanes_of(job.peer));
+            let (attempt, counts, elapsed_ns) = (receive.attempt, receive.counts, self.now - receive.started);
             self.outputs.push_back(Output::Ended { job, attempt, outcome, lanes, counts, elapsed_ns, text });
         }
         self.release_lanes(job);

@@ -386,7 +386,8 @@ impl Engine {
         self.end_turns(job);
         if job.owner == Owner::Local {
             let elapsed_ns = self.now - send.started;
-            let (attempt, lanes, counts) = (send.attempt, send.lanes_most, send.counts);
+            let lanes = send.lanes_most.max(self.lanes_of(job.peer));
+            let (attempt, counts) = (send.attempt, send.counts);
             self.outputs.push_back(Output::Ended { job, attempt, outcome, lanes, counts, elapsed_ns, text });
         }
         self.release_lanes(job);
