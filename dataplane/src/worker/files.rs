@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use dwcp_abi::wire::Code;
 use dwcp_engine::{BufferId, Digest, FileId, Input, Source, SubtreeDigests, TaskId, ZERO_CHUNK};
 use dwcp_sys::proactor::{Errno, Handle};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, TMPFS_MAGIC, fstatfs};
+use nix::sys::uio::{pread, pwrite};
 
 use super::Worker;
 use super::layout;
@@ -47,9 +49,19 @@ pub(super) struct Handles {
 }
 
 struct Cached {
-    handle: Handle,
+    path: Path,
     in_flight: u32,
     used: Instant,
+}
+
+/// How a file's bytes are moved.
+#[derive(Clone)]
+enum Path {
+    /// By the proactor: the file may have to wait for a disk.
+    Ring(Handle),
+    /// At once: the file lives in memory. io_uring would hand each operation to a thread of its own, on another core,
+    /// for such file systems have no way to say that they would not block.
+    Now(Arc<OwnedFd>),
 }
 
 /// A chunk on its way from or to a file.
@@ -81,11 +93,18 @@ impl Worker {
             let hash = SubtreeDigests::leaf(&ZERO_CHUNK[..length as usize], offset, object_size);
             return self.engine_input(Input::Read { task, result: Ok(hash) });
         }
-        let Some(handle) = self.file_handle(file) else {
+        let Some(path) = self.path_of(file) else {
             return self.engine_input(Input::Read { task, result: Err(Code::Io) });
         };
         self.file_tasks.insert(task, FileTask { file, length, offset, buffer, object_size, hash: [0; 32] });
-        self.proactor.read_at(handle, offset, layout::data(buffer, length), Token::Read(task).pack());
+        let span = layout::data(buffer, length);
+        match path {
+            Path::Ring(handle) => self.proactor.read_at(handle, offset, span, Token::Read(task).pack()),
+            Path::Now(file) => {
+                let result = read_all(&file, self.proactor.bytes_mut(span), offset);
+                self.chunk_read(task, result.map(|count| count as u32));
+            }
+        }
     }
 
     pub(super) fn chunk_read(&mut self, task: TaskId, result: Result<u32, Errno>) {
@@ -117,14 +136,20 @@ impl Worker {
             let hash = SubtreeDigests::leaf(&ZERO_CHUNK[..length as usize], offset, object_size);
             return self.engine_input(Input::Written { task, result: Ok(hash), text: "" });
         }
-        let Some(handle) = self.file_handle(file) else {
+        let Some(path) = self.path_of(file) else {
             let text = "the partial file is gone";
             return self.engine_input(Input::Written { task, result: Err(Code::Io), text });
         };
         let span = layout::data(buffer, length);
         let hash = SubtreeDigests::leaf(self.proactor.bytes(span), offset, object_size);
         self.file_tasks.insert(task, FileTask { file, length, offset, buffer, object_size, hash });
-        self.proactor.write_at(handle, offset, span, Token::Write(task).pack());
+        match path {
+            Path::Ring(handle) => self.proactor.write_at(handle, offset, span, Token::Write(task).pack()),
+            Path::Now(file) => {
+                let result = write_all(&file, self.proactor.bytes(span), offset);
+                self.chunk_written(task, result.map(|count| count as u32));
+            }
+        }
     }
 
     pub(super) fn chunk_written(&mut self, task: TaskId, result: Result<u32, Errno>) {
@@ -149,16 +174,21 @@ impl Worker {
         }
     }
 
-    fn file_handle(&mut self, file: FileId) -> Option<Handle> {
+    fn path_of(&mut self, file: FileId) -> Option<Path> {
         if let Some(cached) = self.handles.handles.get_mut(&file) {
             cached.in_flight += 1;
             cached.used = self.now;
-            return Some(cached.handle);
+            return Some(cached.path.clone());
         }
-        let descriptor = self.node.files.get(file)?.try_clone().ok()?;
-        let handle = self.proactor.add(descriptor).ok()?;
-        self.handles.handles.insert(file, Cached { handle, in_flight: 1, used: self.now });
-        Some(handle)
+        let descriptor = self.node.files.get(file)?;
+        let path = if lives_in_memory(&descriptor) {
+            Path::Now(descriptor)
+        } else {
+            Path::Ring(self.proactor.add(descriptor.try_clone().ok()?).ok()?)
+        };
+        let cached = Cached { path: path.clone(), in_flight: 1, used: self.now };
+        self.handles.handles.insert(file, cached);
+        Some(path)
     }
 
     fn release_handle(&mut self, file: FileId) {
@@ -171,9 +201,9 @@ impl Worker {
     pub(super) fn close_file(&mut self, file: FileId) {
         self.node.files.remove(file);
         if self.handles.handles.get(&file).is_some_and(|cached| cached.in_flight == 0)
-            && let Some(cached) = self.handles.handles.remove(&file)
+            && let Some(Cached { path: Path::Ring(handle), .. }) = self.handles.handles.remove(&file)
         {
-            self.proactor.remove(cached.handle);
+            self.proactor.remove(handle);
         }
     }
 
@@ -184,7 +214,41 @@ impl Worker {
             cached.in_flight == 0 && now.saturating_duration_since(cached.used) > UNUSED_MAX
         });
         for (_, cached) in unused {
-            self.proactor.remove(cached.handle);
+            if let Path::Ring(handle) = cached.path {
+                self.proactor.remove(handle);
+            }
         }
     }
+}
+
+fn lives_in_memory(file: &OwnedFd) -> bool {
+    fstatfs(file).is_ok_and(|system| matches!(system.filesystem_type(), TMPFS_MAGIC | HUGETLBFS_MAGIC))
+}
+
+/// Reads until the buffer is full or the file ends.
+fn read_all(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match pread(file, &mut buffer[done..], (offset + done as u64) as i64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes everything: a file system that is full takes a part and says why at the rest.
+fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match pwrite(file, &bytes[done..], (offset + done as u64) as i64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(done)
 }

@@ -197,6 +197,10 @@ const TEXT_MAX: usize = 8 * 1024;
 impl Worker {
     /// Takes what control has ordered.
     pub(super) fn take_commands(&mut self) {
+        if self.node.plan().generation == 0 {
+            // Orders wait for the first plan: it says who the peers are.
+            return;
+        }
         let mut record = std::mem::take(&mut self.report.record);
         for _ in 0..COMMAND_BATCH {
             match self.report.commands.pop(&mut record) {
@@ -282,16 +286,21 @@ impl Worker {
             return None;
         }
         self.report.forget(id);
-        let refuse = |worker: &mut Self, text: &str| {
-            worker.report.finished(id, attempt, Outcome::Failed, 0, NOTHING, 0, text);
+        let refuse = |worker: &mut Self, outcome: Outcome, text: &str| {
+            worker.report.finished(id, attempt, outcome, 0, NOTHING, 0, text);
             None
         };
         let Ok(sources) = strings(sources).map(|path| path.map(<[u8]>::to_vec)).collect() else {
-            return refuse(self, "the job's list of sources cannot be read");
+            return refuse(self, Outcome::Failed, "the job's list of sources cannot be read");
         };
         let name = PeerName(peer.into());
         if !self.node.plan().peers.iter().any(|known| known.name == name) {
-            return refuse(self, "the peer is not in the plan: see `peers:` in the configuration");
+            // Control knows the peer: its plan is on its way.
+            return refuse(
+                self,
+                Outcome::Interrupted,
+                "the peer is not in the plan: see `peers:` in the configuration",
+            );
         }
         let job = JobKey { peer: self.node.peer_id(&name), owner: Owner::Local, id };
         self.local.insert(job, LocalJob { sources, destination: destination.to_vec() });

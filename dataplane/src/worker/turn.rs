@@ -50,7 +50,8 @@ impl Worker {
     }
 
     fn sleep(&mut self, more: bool) {
-        let idle = !more && self.inbox.is_empty() && self.report.may_sleep();
+        let quiet = self.node.plan().generation == 0 || self.report.may_sleep();
+        let idle = !more && self.inbox.is_empty() && quiet;
         let wait = if idle {
             Wait::Until(self.next_chores.saturating_duration_since(Instant::now()))
         } else {
