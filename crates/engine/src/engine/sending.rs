@@ -358,6 +358,10 @@ impl Engine {
         send.counts.failures = send.counts.failures.max(done.failures);
         send.counts.entries_done = send.counts.entries_total.saturating_sub(send.counts.failures);
         let outcome = if send.counts.failures == 0 { Outcome::Done } else { Outcome::Partial };
+        if outcome == Outcome::Done {
+            // What other lanes acknowledge of it may still be on its way.
+            send.counts.bytes_done = send.counts.bytes_total;
+        }
         let mut text = String::from_utf8_lossy(done.text).into_owned();
         if outcome == Outcome::Partial && text.is_empty() {
             text.push_str(UNNAMED_FAILURES);
