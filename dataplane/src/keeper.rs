@@ -69,6 +69,12 @@ impl Keeper {
         kept.up = kept.up.saturating_sub(1);
     }
 
+    /// Lanes that stand, to all peers.
+    #[must_use]
+    pub fn lanes_of_all(&self) -> u32 {
+        self.peers.values().map(|kept| u32::from(kept.up)).sum()
+    }
+
     /// Lanes that stand, and lanes that somebody wants.
     #[must_use]
     pub fn lanes(&self, peer: &PeerName) -> (u16, u16) {

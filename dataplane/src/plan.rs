@@ -63,9 +63,11 @@ impl Default for Plan {
             pacing_bytes_per_s: 0,
             connect_timeout_ms: 30_000,
             read_timeout_ms: 60_000,
+            write_timeout_ms: 60_000,
             codec: 0,
             codec_level: 0,
             codec_adaptive: true,
+            codec_ratio_min_thousandths: 1100,
         };
         Self { generation: 0, transport, peers: Vec::new(), exports: Vec::new() }
     }

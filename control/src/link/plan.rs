@@ -77,6 +77,7 @@ fn transport(config: &Config) -> Transport {
         pacing_bytes_per_s: if paced { transport.pacing_rate.bytes_per_s() } else { 0 },
         connect_timeout_ms: milliseconds(transport.connect_timeout),
         read_timeout_ms: milliseconds(transport.read_timeout),
+        write_timeout_ms: milliseconds(transport.write_timeout),
         codec: match compression.algorithm {
             _ if !compression.enabled => 0,
             Algorithm::None => 0,
@@ -86,6 +87,8 @@ fn transport(config: &Config) -> Transport {
         },
         codec_level: compression.level.0,
         codec_adaptive: compression.enable_adaptive,
+        codec_ratio_min_thousandths: (compression.min_compression_ratio * 1000.0).clamp(1000.0, 65_535.0)
+            as u16,
     }
 }
 

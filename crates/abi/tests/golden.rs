@@ -186,9 +186,11 @@ fn setup() {
         pacing_bytes_per_s: 0x3132_3334_3536_3738,
         connect_timeout_ms: 0x4142_4344,
         read_timeout_ms: 0x5152_5354,
+        write_timeout_ms: 0x5556_5758,
         codec: 3,
         codec_level: 9,
         codec_adaptive: true,
+        codec_ratio_min_thousandths: 0x6162,
     };
     let attach = Attach {
         version: 0x6162_6364,

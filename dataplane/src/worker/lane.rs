@@ -27,6 +27,8 @@ pub(super) struct Lane {
     pub(super) last_received: Instant,
     pub(super) last_used: Instant,
     pub(super) why: String,
+    /// Its share of the node's rate in bytes per second; none = unpaced.
+    pub(super) pacing: Option<u64>,
 }
 
 /// Record protection, one key for each direction.

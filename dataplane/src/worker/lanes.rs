@@ -6,7 +6,7 @@ use dwcp_abi::shm::WorkerCounter as Counter;
 use dwcp_abi::wire::Code;
 use dwcp_engine::{Input, LaneEnd, LaneId};
 use dwcp_sys::proactor::Handle;
-use dwcp_sys::socket::{Keepalive, set_keepalive, set_user_timeout};
+use dwcp_sys::socket::{Keepalive, set_keepalive, set_pacing_rate, set_user_timeout};
 
 use super::Worker;
 use super::lane::{Keys, Lane, Reception};
@@ -16,8 +16,6 @@ use crate::record::{Opener, Sealer};
 
 /// A lane without any traffic, while its peer wants none, is closed after this.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// A send that makes no progress for so long costs the lane.
-const SEND_STALL_MAX: Duration = Duration::from_secs(60);
 /// Sent bytes that nobody acknowledges for so long mean that the connection is dead (RFC 5482).
 const CONNECTION_DEAD: Duration = Duration::from_secs(25);
 
@@ -62,6 +60,7 @@ impl Worker {
             last_received: self.now,
             last_used: self.now,
             why: String::new(),
+            pacing: None,
         };
         self.lanes.insert(id, lane);
         self.figures.add(Counter::LanesOpened, 1);
@@ -137,6 +136,7 @@ impl Worker {
         self.follow_plan();
         let plan = self.node.plan();
         let read_timeout = Duration::from_millis(u64::from(plan.transport.read_timeout_ms));
+        let write_timeout = Duration::from_millis(u64::from(plan.transport.write_timeout_ms));
         let mut late = Vec::new();
         for (&id, lane) in self.lanes.iter().filter(|(_, lane)| !lane.closing) {
             let since = |instant| self.now.saturating_duration_since(instant);
@@ -144,7 +144,7 @@ impl Worker {
                 late.push((id, Code::Forbidden, "the peer is not in the plan any more"));
             } else if lane.is_owed() && since(lane.last_received) > read_timeout {
                 late.push((id, Code::Timeout, "the peer stopped in the middle of a frame"));
-            } else if lane.sending.is_some_and(|sending| since(sending.since) > SEND_STALL_MAX) {
+            } else if lane.sending.is_some_and(|sending| since(sending.since) > write_timeout) {
                 late.push((id, Code::Timeout, "the peer takes no bytes"));
             } else if since(lane.last_used) > IDLE_MAX && lane.sending.is_none() {
                 late.push((id, Code::Ok, "nothing to do"));
@@ -155,6 +155,20 @@ impl Worker {
                 continue;
             }
             self.lose_lane(id, code, why);
+        }
+    }
+
+    /// Divides the node's pacing rate among its lanes. TCP paces itself, without rights and without `fq`.
+    pub(super) fn share_pacing(&mut self) {
+        let total = self.node.plan().transport.pacing_bytes_per_s;
+        let lanes = self.keeper(|keeper| keeper.lanes_of_all()).max(1);
+        let share = (total > 0).then(|| (total / u64::from(lanes)).max(1));
+        for lane in self.lanes.values_mut().filter(|lane| lane.pacing != share) {
+            let Some(fd) = self.proactor.fd(lane.socket) else { continue };
+            if let Err(error) = set_pacing_rate(&fd, share) {
+                tracing::warn!(%error, "a lane cannot be paced");
+            }
+            lane.pacing = share;
         }
     }
 

@@ -1,5 +1,6 @@
 //! A worker: one thread, one ring, one engine, no locks. `turn` is the loop; `receive`, `transmit` and `files` drive
 //! the engine's operations; `outputs` says which output goes where; `report` speaks with control.
+mod coding;
 mod files;
 mod lane;
 mod lanes;
@@ -32,6 +33,7 @@ use token::Token;
 use crate::door::DoorHandle;
 use crate::jobs::SendTree;
 use crate::node::{Inbox, Node};
+use crate::plan::Plan;
 
 /// What a worker is made with.
 pub struct WorkerConfig {
@@ -102,6 +104,9 @@ pub(crate) struct Worker {
     send_trees: HashMap<JobKey, SendTree>,
     /// Lines about failures, for the end of a job.
     failures: HashMap<JobKey, Vec<String>>,
+    coding: coding::Coding,
+    /// The plan that the codecs were made for.
+    coding_generation: u64,
     figures: WorkerFigures,
     report: Report,
     scratch: Vec<u8>,
@@ -223,9 +228,11 @@ impl Worker {
             local: HashMap::new(),
             send_trees: HashMap::new(),
             failures: HashMap::new(),
+            coding: coding::Coding::new(&Plan::default().transport),
+            coding_generation: 0,
             figures: WorkerFigures::default(),
             report,
-            scratch: vec![0; layout::LARGE_BYTES as usize],
+            scratch: vec![0; SCRATCH_BYTES],
             completions: Vec::with_capacity(256),
             clock: Clock { start: now },
             now,
@@ -268,6 +275,8 @@ impl Worker {
     }
 }
 
+/// A coded chunk with its headers, or a pack with its: both below a large buffer's size.
+const SCRATCH_BYTES: usize = layout::LARGE_BYTES as usize;
 /// Large buffers of a worker: enough for a few lanes, and no more than anybody keeps hot.
 const LARGE_MIN: u64 = 16;
 const LARGE_MAX: u64 = 1024;

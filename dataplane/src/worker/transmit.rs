@@ -52,7 +52,9 @@ impl Worker {
             return;
         }
         let needs_staging = match task {
-            Waiting::Chunk { head, .. } => lane.keys.is_some() && head.codec != Codec::Hole,
+            Waiting::Chunk { head, .. } => {
+                (lane.keys.is_some() || self.coding.is_on()) && head.codec != Codec::Hole
+            }
             Waiting::Pack { .. } => true,
         };
         if needs_staging && self.staging.is_empty() {
@@ -77,6 +79,12 @@ impl Worker {
             return self.send_hole(id, about, head);
         }
         let length = head.length as u32;
+        if self.coding.is_on()
+            && let Some(coded) = self.code_chunk(about.0, &head, layout::data(buffer, length))
+        {
+            let head = ChunkHead { codec: Codec::Block, ..head };
+            return self.send_coded(id, about, &head, coded);
+        }
         let start = layout::frame_start(FrameKind::Chunk);
         let span = Span { buffer: layout::large(buffer), start, length: (HEAD_BYTES as u32) + length };
         let frame = self.proactor.bytes_mut(span);
@@ -92,6 +100,40 @@ impl Worker {
             Ok(sealed) => {
                 let span = Span { buffer: staging, start: 0, length: sealed as u32 };
                 self.start_send(id, span, Some(staging));
+            }
+            Err(error) => {
+                self.staging.push(staging);
+                self.lose_lane(id, Code::Protocol, &error.to_string());
+            }
+        }
+    }
+
+    /// Codes a chunk into the scratch, behind room for its headers; none where that does not pay.
+    fn code_chunk(&mut self, job: u64, head: &ChunkHead, data: Span) -> Option<usize> {
+        let plain = self.proactor.bytes(data);
+        let coded = self.coding.encode((job, head.object), plain, &mut self.scratch[HEAD_BYTES..]);
+        self.figures.add(Counter::CompressBytesIn, head.length);
+        self.figures.add(Counter::CompressBytesOut, coded.map_or(head.length, |length| length as u64));
+        coded
+    }
+
+    /// Sends the block that lies in the scratch.
+    fn send_coded(&mut self, id: LaneId, about: (u64, u8, u64), head: &ChunkHead, coded: usize) {
+        let Some(staging) = self.staging.pop() else { return };
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let frame = &mut self.scratch[..HEAD_BYTES + coded];
+        write_head(frame, FrameKind::Chunk, about, head);
+        let room = self.proactor.bytes_mut(Span { buffer: staging, start: 0, length: LARGE_BYTES });
+        let length = match &mut lane.keys {
+            None => {
+                room[..frame.len()].copy_from_slice(frame);
+                Ok(frame.len())
+            }
+            Some(keys) => keys.sealer.seal(frame, room),
+        };
+        match length {
+            Ok(length) => {
+                self.start_send(id, Span { buffer: staging, start: 0, length: length as u32 }, Some(staging))
             }
             Err(error) => {
                 self.staging.push(staging);

@@ -5,6 +5,7 @@ use dwcp_abi::shm::WorkerCounter as Counter;
 use dwcp_engine::Input;
 use dwcp_sys::proactor::{Errno, Wait};
 
+use super::coding::Coding;
 use super::{Token, Worker};
 use crate::node::Inbox;
 
@@ -99,9 +100,23 @@ impl Worker {
         self.engine_input(Input::Tick);
         self.watch_lanes();
         self.close_unused_files();
+        self.watch_coding();
+        self.share_pacing();
         self.level_figures();
         self.figures.set(Counter::HeartbeatNs, monotonic_ns());
         self.report.publish(&self.figures);
+    }
+}
+
+impl Worker {
+    /// Takes over codecs of a new plan, and lets them see what their work has brought.
+    fn watch_coding(&mut self) {
+        let plan = self.node.plan();
+        if plan.generation != self.coding_generation {
+            self.coding_generation = plan.generation;
+            self.coding = Coding::new(&plan.transport);
+        }
+        self.coding.watch(self.now, self.engine.acknowledged_bytes());
     }
 }
 

@@ -73,9 +73,11 @@ fn transport(shape: Shape) -> Transport {
         pacing_bytes_per_s: 0,
         connect_timeout_ms: 10_000,
         read_timeout_ms: 10_000,
+        write_timeout_ms: 10_000,
         codec: 0,
         codec_level: 0,
         codec_adaptive: true,
+        codec_ratio_min_thousandths: 1100,
     }
 }
 

@@ -92,12 +92,16 @@ records! {
         pub connect_timeout_ms: u32,
         /// A lane that owes bytes and brings none for so long is closed, in milliseconds.
         pub read_timeout_ms: u32,
+        /// A send that makes no progress for so long costs the lane, in milliseconds.
+        pub write_timeout_ms: u32,
         /// Codec: 0 = none, 1 = lz4, 2 = snappy, 3 = zstd.
         pub codec: u8,
         /// Level of the codec.
         pub codec_level: u8,
         /// 1 = compress only while the link is slower than the codec.
         pub codec_adaptive: bool,
+        /// Least ratio of plain to coded bytes for which a chunk is sent coded, in thousandths.
+        pub codec_ratio_min_thousandths: u16,
     }
 
     /// A peer that may connect and be connected to.

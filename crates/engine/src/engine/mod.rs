@@ -77,6 +77,8 @@ pub struct Engine {
     /// Who got a task last when buffers were short.
     served: Option<PeerId>,
     next_report: Time,
+    /// Plain bytes of chunks that peers have acknowledged.
+    acknowledged_bytes: u64,
 }
 
 /// Tasks that a lane may have beyond the one being sent: the next is read while one is sent.
@@ -293,6 +295,7 @@ impl Engine {
             next_generation: 0,
             served: None,
             next_report: 0,
+            acknowledged_bytes: 0,
         }
     }
 
@@ -378,6 +381,12 @@ impl Engine {
     #[must_use]
     pub fn lanes_of(&self, peer: PeerId) -> u16 {
         self.peers.get(&peer).map_or(0, Peer::lanes_everywhere)
+    }
+
+    /// Plain bytes of chunks that peers have acknowledged on this worker's lanes, ever.
+    #[must_use]
+    pub fn acknowledged_bytes(&self) -> u64 {
+        self.acknowledged_bytes
     }
 
     /// Jobs of this worker that are not over.

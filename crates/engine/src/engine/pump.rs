@@ -289,6 +289,7 @@ impl Engine {
     pub(super) fn task_acknowledged(&mut self, task: TaskId) {
         match self.tasks.remove(task.0) {
             Some(Task::Chunk { job, attempt, piece, wire, .. }) => {
+                self.acknowledged_bytes += piece.length;
                 let Piece { object, length, .. } = piece;
                 if self.is_home(job) {
                     self.part_done(job, attempt, object, length, wire);
