@@ -163,7 +163,7 @@ pub enum Input<'a> {
 
     /// The scanner of a job is ready, or cannot be.
     ScannerOpened { job: JobKey, result: Result<(), (Code, &'a str)> },
-    /// The next pack of a job is filled.
+    /// The next pack of a job is filled. It tells the receiver of the `failures`, too, and `entries` counts them.
     Filled {
         job: JobKey,
         pack: PackId,

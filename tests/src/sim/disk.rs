@@ -17,6 +17,7 @@ use super::world::World;
 pub(super) const SMALL: u8 = 1;
 pub(super) const LARGE: u8 = 2;
 pub(super) const FINAL: u8 = 3;
+pub(super) const FAILED: u8 = 4;
 /// Largest object that a fake tree takes from anybody.
 const OBJECT_MAX: u64 = 64 << 20;
 
@@ -177,10 +178,14 @@ impl World {
             objects.push(FoundObject { object, file, size, extents });
         }
         let failures = if first { self.jobs[job].scan_failures } else { 0 };
+        for _ in 0..failures {
+            pack.push(FAILED);
+            pack.extend_from_slice(&0u32.to_le_bytes());
+        }
         let id = self.store_pack(node, pack);
         let scanner = self.nodes[node].scanners.get_mut(&key)?;
         (scanner.next, scanner.busy) = (range.end, false);
-        let entries = chosen.len() as u64;
+        let entries = chosen.len() as u64 + failures;
         Some(Completion::Filled { job: key, serial, pack: id, entries, bytes, objects, failures, end })
     }
 
@@ -261,6 +266,10 @@ impl World {
             let entry = u32::from_le_bytes(*entry) as usize;
             rest = match kind {
                 FINAL => tail,
+                FAILED => {
+                    (entries, failures) = (entries + 1, failures + 1);
+                    tail
+                }
                 SMALL => {
                     let Some((content, tail)) = small(tail) else { return nothing(Some(Code::Protocol)) };
                     (entries, plain) = (entries + 1, plain + content.len() as u64);

@@ -6,7 +6,7 @@ use dwcp_abi::wire::{
 };
 use dwcp_engine::{LaneId, PeerId};
 
-use super::disk::{FINAL, LARGE, SMALL, path_of};
+use super::disk::{FAILED, FINAL, LARGE, SMALL, path_of};
 use super::op::Completion;
 use super::scenario::MS;
 use super::worker::task_frame;
@@ -160,7 +160,7 @@ impl World {
     fn pack(&mut self) -> Vec<u8> {
         let mut pack = Vec::new();
         for _ in 0..self.rng.below(6) {
-            let kind = self.rng.pick(&[SMALL, LARGE, LARGE, FINAL, 9]);
+            let kind = self.rng.pick(&[SMALL, LARGE, LARGE, FINAL, FAILED, 9]);
             pack.push(kind);
             pack.extend_from_slice(&(self.rng.below(6) as u32).to_le_bytes());
             if kind == LARGE {
@@ -202,7 +202,7 @@ impl World {
             FrameKind::ObjectOpened => ObjectOpened { object, held: flag }.encode(&mut bytes),
             FrameKind::ObjectEnd => ObjectEnd { object, size: a, digest: [7; 32] }.encode(&mut bytes),
             FrameKind::ObjectDone => ObjectDone { object, code, text }.encode(&mut bytes),
-            FrameKind::JobEnd => JobEnd { packs: a, entries: b, objects: c, failures: 0 }.encode(&mut bytes),
+            FrameKind::JobEnd => JobEnd { packs: a, entries: b, objects: c }.encode(&mut bytes),
             FrameKind::JobDone => JobDone { failures: a, text }.encode(&mut bytes),
             FrameKind::JobAbort => JobAbort { code, text }.encode(&mut bytes),
             FrameKind::Close => Close { code, text }.encode(&mut bytes),

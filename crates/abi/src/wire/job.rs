@@ -94,8 +94,6 @@ records! {
         pub entries: u64,
         /// Objects that were announced.
         pub objects: u64,
-        /// Entries that the sender could not even announce.
-        pub failures: u64,
     }
 
     /// Everything that could be stored is durable.

@@ -301,11 +301,9 @@ impl Engine {
             return self.abort_receive(job, code, text);
         }
         let Some(receive) = self.receives.get_mut(&job) else { return };
-        let there = receive.end.map_or(0, |end| end.failures);
-        let here = receive.counts.failures.max(failures);
-        receive.counts.failures = here.saturating_add(there);
+        receive.counts.failures = receive.counts.failures.max(failures);
         let failures = receive.counts.failures;
-        receive.counts.entries_done = receive.counts.entries_total.saturating_sub(here);
+        receive.counts.entries_done = receive.counts.entries_total.saturating_sub(failures);
         let trouble = core::mem::take(&mut receive.trouble);
         let text = match (failures, text, trouble.as_str()) {
             (0, _, _) => "",

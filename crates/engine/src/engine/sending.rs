@@ -39,8 +39,6 @@ pub(super) struct SendJob {
     pub(super) objects: BTreeMap<u64, SendObject>,
     pub(super) counts: Counts,
     pub(super) lanes_most: u16,
-    /// Entries that the scanner could not even announce.
-    scan_failures: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +153,6 @@ impl Engine {
             objects: BTreeMap::new(),
             counts: EMPTY,
             lanes_most: 0,
-            scan_failures: 0,
         };
         self.sends.insert(job, send);
     }
@@ -276,7 +273,6 @@ impl Engine {
         send.scanned = end;
         send.counts.entries_total += entries;
         send.counts.failures += failures;
-        send.scan_failures += failures;
         send.counts.bytes_total += bytes;
         let announced = objects.len() as u64;
         send.objects_found += announced;
@@ -327,8 +323,8 @@ impl Engine {
     pub(super) fn send_job_end(&mut self, job: JobKey) {
         let Some(send) = self.sends.get(&job) else { return };
         let (packs, entries, objects) = (send.packs_filled, send.entries_sent, send.objects_found);
-        let (attempt, failures) = (send.attempt, send.scan_failures);
-        let end = JobEnd { packs, entries, objects, failures };
+        let attempt = send.attempt;
+        let end = JobEnd { packs, entries, objects };
         self.send_frame((job, attempt), FrameKind::JobEnd, &end);
     }
 
