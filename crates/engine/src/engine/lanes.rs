@@ -332,7 +332,20 @@ impl Engine {
     }
 
     pub(super) fn send_whole_frame(&mut self, peer: PeerId, frame: &[u8]) {
+        if self.send_here(peer, frame) {
+            return;
+        }
         let Some(state) = self.peers.get(&peer) else { return };
+        let elsewhere = state.elsewhere.iter().find(|&(_, &lanes)| lanes > 0).map(|(&worker, _)| worker);
+        if let Some(worker) = elsewhere {
+            self.tell(worker, Tell::Send { peer, frame: frame.to_vec() });
+        }
+    }
+
+    /// Sends a frame on a lane of this worker. False when there is none: a frame that came from another worker is
+    /// lost then, because two workers whose lanes are closing would hand it to each other without end.
+    pub(super) fn send_here(&mut self, peer: PeerId, frame: &[u8]) -> bool {
+        let Some(state) = self.peers.get(&peer) else { return false };
         let open = state
             .lanes
             .iter()
@@ -343,13 +356,9 @@ impl Engine {
                 .as_ref()
                 .map_or(usize::MAX, |lane| lane.outbox.len() + usize::from(lane.sending != Sending::Nothing))
         });
-        if let Some(lane) = shortest {
-            return self.append(lane, frame);
-        }
-        let elsewhere = state.elsewhere.iter().find(|&(_, &lanes)| lanes > 0).map(|(&worker, _)| worker);
-        if let Some(worker) = elsewhere {
-            self.tell(worker, Tell::Send { peer, frame: frame.to_vec() });
-        }
+        let Some(lane) = shortest else { return false };
+        self.append(lane, frame);
+        true
     }
 
     fn append_frame(&mut self, lane: LaneId, kind: FrameKind, flags: u8, job: u64, payload: &[u8]) {

@@ -7,7 +7,7 @@ impl Engine {
     pub(super) fn told(&mut self, worker: u16, tell: Tell) {
         match tell {
             Tell::Frame { job, header, payload } => self.job_frame(job, header, &payload),
-            Tell::Send { peer, frame } => self.send_whole_frame(peer, &frame),
+            Tell::Send { peer, frame } => drop(self.send_here(peer, &frame)),
             Tell::Lanes { peer, instance, lanes, lost } => {
                 self.lanes_elsewhere(worker, (peer, instance), lanes, lost);
             }
