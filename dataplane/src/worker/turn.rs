@@ -9,8 +9,6 @@ use super::coding::Coding;
 use super::{Token, Worker};
 use crate::node::Inbox;
 
-/// Messages of one turn.
-const INBOX_BATCH: usize = 256;
 /// Outputs of one turn before the kernel gets its turn.
 const OUTPUT_BATCH: usize = 4096;
 /// Between two looks at lanes that say nothing, files that nobody uses, and figures.
@@ -68,8 +66,9 @@ impl Worker {
         self.report.wake();
     }
 
+    /// Takes every message that is there already: one left behind might be what a completion is the consequence of.
     fn take_messages(&mut self) {
-        for _ in 0..INBOX_BATCH {
+        for _ in 0..self.inbox.len() {
             let Ok(message) = self.inbox.try_recv() else { return };
             match message {
                 Inbox::Tell { worker, tell } => self.engine_input(Input::Told { worker, tell }),
