@@ -100,6 +100,11 @@ impl World {
             let node = self.rng.below(self.nodes.len() as u64) as usize;
             self.at(at, Event::Crash { node });
         }
+        for _ in 0..self.scenario.retries {
+            let at = self.rng.below(self.scenario.faults_until);
+            let job = self.rng.below(self.jobs.len() as u64) as usize;
+            self.at(at, Event::Retry { job });
+        }
         if self.scenario.hostile {
             self.at(100 * MS, Event::Mischief);
         }
@@ -125,6 +130,16 @@ impl World {
 
     fn home(&self, node: usize, job: JobKey) -> usize {
         (job.id % self.nodes[node].workers.len() as u64) as usize
+    }
+
+    /// Gives a job up, to start it again as soon as it has ended.
+    pub(super) fn retry(&mut self, index: usize) {
+        let job = &self.jobs[index];
+        let (owner, key) = (job.owner, job.key());
+        if job.end.is_none() && job.running && self.nodes[owner].up {
+            let worker = self.home(owner, key);
+            self.complete(owner, worker, Completion::Cancel { job: key });
+        }
     }
 
     pub(super) fn cancel(&mut self, index: usize) {
@@ -157,12 +172,13 @@ impl World {
         let job = &mut self.jobs[index];
         assert!(job.end.is_none() && job.running && job.attempt == attempt, "a job ends twice");
         job.running = false;
-        if outcome == Outcome::Interrupted && !job.cancelled {
+        if matches!(outcome, Outcome::Interrupted | Outcome::Cancelled) && !job.cancelled {
             assert!(!text.is_empty(), "an interruption has no reason");
             job.attempt += 1;
             let attempt = job.attempt;
             assert!(attempt < ATTEMPTS_MAX, "job {index} is interrupted for ever: {text}");
-            let after = self.rng.between(0, 2000) * MS;
+            let most = if outcome == Outcome::Cancelled { 2 * MS } else { 2000 * MS };
+            let after = self.rng.below(most);
             self.after(after, Event::Submit { job: index, attempt });
         } else {
             job.end = Some((outcome, counts, text));

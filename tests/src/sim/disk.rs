@@ -18,6 +18,9 @@ pub(super) const SMALL: u8 = 1;
 pub(super) const LARGE: u8 = 2;
 pub(super) const FINAL: u8 = 3;
 pub(super) const FAILED: u8 = 4;
+/// How often an entry that changes does so between two reads of it.
+const CHANGES_PER_MILLE: u64 = 300;
+const VERSIONS_MAX: usize = 5;
 /// Largest object that a fake tree takes from anybody.
 const OBJECT_MAX: u64 = 64 << 20;
 
@@ -64,9 +67,15 @@ impl World {
     }
 
     fn read(&mut self, node: usize, worker: usize, piece: Piece) -> Result<Hash, Code> {
+        let Some(&File::Source { job, entry }) = self.nodes[node].files.get(&piece.file) else {
+            return Err(Code::Io);
+        };
+        let changes = self.faults_on() && self.rng.chance(CHANGES_PER_MILLE);
         let node = &mut self.nodes[node];
-        let Some(&File::Source { job, entry }) = node.files.get(&piece.file) else { return Err(Code::Io) };
-        let entry = &self.jobs[job].entries[entry];
+        let entry = &mut self.jobs[job].entries[entry];
+        if changes && entry.will_change && entry.versions.len() < VERSIONS_MAX {
+            entry.change(&mut self.rng);
+        }
         assert!(piece.offset + u64::from(piece.length) <= entry.size(), "a read beyond the end of its file");
         let range = piece.offset as usize..piece.offset as usize + piece.length as usize;
         let end = piece.offset + u64::from(piece.length);
@@ -354,7 +363,8 @@ impl World {
         let entry = state.entry;
         let Some(File::Partial { bytes, .. }) = node.files.remove(&file) else { return None };
         let truth = &self.jobs[job].entries[entry];
-        let failure = if verify.is_some_and(|hash| *blake3::hash(&bytes).as_bytes() != hash) {
+        let (attempt, digest) = (tree.attempt, *blake3::hash(&bytes).as_bytes());
+        let failure = if verify.is_some_and(|hash| digest != hash) {
             Some(Code::Integrity)
         } else if truth.commit_fails {
             Some(Code::Io)
@@ -373,6 +383,11 @@ impl World {
                 assert!(
                     !honest || truth.can_be(&bytes),
                     "job {job} entry {entry} is visible with other bytes"
+                );
+                let announced = self.digests.get(&(job, attempt, object));
+                assert!(
+                    !honest || announced == Some(&digest),
+                    "job {job} entry {entry} is not what was read"
                 );
                 self.nodes[index].visible.insert((job, entry), Rc::new(bytes));
                 Ok(())

@@ -29,6 +29,8 @@ pub(super) struct End {
 /// The direction away from the end of the same number.
 #[derive(Debug, Default)]
 pub(super) struct Way {
+    /// Beyond what all lanes have: frames overtake each other.
+    extra_delay: Time,
     busy_until: Time,
     last_arrival: Time,
     /// Sent, and not yet taken by the receiver.
@@ -103,7 +105,8 @@ impl World {
             self.after(after, Event::Up { connection, side, instance });
         }
         if let [Some(first), Some(second)] = ends {
-            let ways = [Way::default(), Way::default()];
+            let extra_delay = self.rng.below(4) * self.rng.below(self.scenario.delay);
+            let ways = [(); 2].map(|()| Way { extra_delay, ..Way::default() });
             self.connections.push(Connection { ends: [first, second], ways, dead: false });
         }
     }
@@ -144,6 +147,7 @@ impl World {
         let length = bytes.len() as u64;
         let (now, rate, delay) = (self.now, self.scenario.bytes_per_s, self.scenario.delay);
         let way = &mut self.connections[connection].ways[side];
+        let delay = delay + way.extra_delay;
         let start = way.busy_until.max(now);
         let end = start + length * 1_000_000_000 / rate;
         (way.busy_until, way.in_transit) = (end, way.in_transit + length);

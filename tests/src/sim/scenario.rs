@@ -34,6 +34,8 @@ pub(super) struct Scenario {
     pub(super) object_faults: ObjectFaults,
     pub(super) disk_full: bool,
     pub(super) cancels: bool,
+    /// Orders to give a job up and start it again at once.
+    pub(super) retries: u32,
     /// The last node speaks nonsense.
     pub(super) hostile: bool,
     pub(super) jobs: usize,
@@ -61,7 +63,7 @@ impl Scenario {
             write_fails: fault(rng, 60),
             commit_fails: fault(rng, 60),
             refused: fault(rng, 60),
-            changes: fault(rng, 150),
+            changes: fault(rng, 300),
             scan_failures: fault(rng, 150),
         };
         Self {
@@ -78,12 +80,13 @@ impl Scenario {
             disk_delay: rng.pick(&[50_000, MS, 30 * MS, 200 * MS]),
             turn_delay: rng.pick(&[10_000, 100_000, 5 * MS, 40 * MS]),
             faults_until: if calm { 0 } else { rng.between(1, 10) * SECOND },
-            lane_deaths: if calm || rng.chance(300) { 0 } else { rng.between(20, 3000) * MS },
+            lane_deaths: if calm || rng.chance(300) { 0 } else { rng.pick(&[5, 50, 500, 3000]) * MS },
             crashes: if calm || rng.chance(600) { 0 } else { rng.between(1, 3) as u32 },
             dial_failures: fault(rng, 300),
             object_faults,
             disk_full: !calm && rng.chance(50),
             cancels: !calm && rng.chance(100),
+            retries: if calm || rng.chance(500) { 0 } else { rng.between(1, 8) as u32 },
             hostile,
             jobs: rng.between(1, 4) as usize,
         }

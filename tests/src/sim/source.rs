@@ -44,7 +44,7 @@ impl Entry {
             versions: vec![content],
             holes,
             large,
-            sneaky: rng.chance(300),
+            sneaky: rng.chance(600),
             will_change: rng.chance(faults.changes),
             read_fails: large && rng.chance(faults.read_fails),
             write_fails: large && rng.chance(faults.write_fails),

@@ -2,10 +2,10 @@
 //! workers are heard, then the engine gets what was gathered, then its outputs become operations.
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
-    CHUNK_HEAD_BYTES, ChunkHead, Codec, FRAME_HEADER_BYTES, FrameHeader, FrameKind, PACK_HEAD_BYTES,
-    PackHead, checksum,
+    CHUNK_HEAD_BYTES, ChunkHead, Codec, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, ObjectEnd,
+    PACK_HEAD_BYTES, PackHead, checksum,
 };
-use dwcp_engine::{BufferId, Input, LaneId, Output};
+use dwcp_engine::{BufferId, Input, JobKey, LaneId, Output, Owner, PeerId};
 
 use super::op::Completion;
 use super::world::{Event, World};
@@ -231,7 +231,7 @@ impl World {
     pub(super) fn send(&mut self, node: usize, worker: usize, lane: LaneId, output: &Output) {
         let state = &mut self.nodes[node].workers[worker];
         let Some(open) = state.lane_mut(lane) else { panic!("an output names a lane that is gone") };
-        let (connection, side) = (open.connection, open.side);
+        let (connection, side, peer) = (open.connection, open.side, open.peer);
         if open.closing {
             return;
         }
@@ -264,9 +264,29 @@ impl World {
                 bytes
             }
         };
+        if matches!(output, Output::SendOutbox { .. }) {
+            self.note_digests(node, peer, &bytes);
+        }
         let Some(open) = self.nodes[node].workers[worker].lane_mut(lane) else { return };
         open.sending = Some((bytes.len() as u64, used));
         self.transmit(connection, side, bytes);
+    }
+
+    /// Keeps the digests of objects that a node sends, to hold what is committed against them.
+    fn note_digests(&mut self, node: usize, peer: PeerId, mut bytes: &[u8]) {
+        while let Some((head, tail)) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>() {
+            let Ok(header) = FrameHeader::from_bytes(head) else { return };
+            let Some((payload, tail)) = tail.split_at_checked(header.length as usize) else { return };
+            bytes = tail;
+            let owner = if header.flags & FLAG_OWNER == 0 { Owner::Remote } else { Owner::Local };
+            let job = self.job_of_key(node, JobKey { peer, owner, id: header.job });
+            if let (FrameKind::ObjectEnd, Some(job)) = (header.kind, job)
+                && let Ok(end) = ObjectEnd::decode(payload)
+            {
+                let former = self.digests.insert((job, header.sequence as u32, end.object), end.digest);
+                assert!(former.is_none_or(|former| former == end.digest), "an object has two digests");
+            }
+        }
     }
 
     /// Has a worker look again at once, for bytes that arrived before there was a buffer for them.

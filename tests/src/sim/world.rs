@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use dwcp_engine::Time;
+use dwcp_engine::{Hash, Time};
 
 use super::Summary;
 use super::control::Job;
@@ -23,6 +23,8 @@ pub(super) struct World {
     pub(super) connections: Vec<Connection>,
     pub(super) jobs: Vec<Job>,
     pub(super) hostile: Hostile,
+    /// Digests that senders announced, by job, attempt and object.
+    pub(super) digests: BTreeMap<(usize, u32, u64), Hash>,
     events: BTreeMap<(Time, u64), Event>,
     order: u64,
     steps: u64,
@@ -48,6 +50,7 @@ pub(super) enum Event {
     Boot { node: usize },
     Submit { job: usize, attempt: u32 },
     Cancel { job: usize },
+    Retry { job: usize },
     Change { job: usize, entry: usize },
     Mischief,
 }
@@ -72,6 +75,7 @@ impl World {
             connections: Vec::new(),
             jobs: Vec::new(),
             hostile: Hostile::default(),
+            digests: BTreeMap::new(),
             events: BTreeMap::new(),
             order: 0,
             steps: 0,
@@ -163,6 +167,7 @@ impl World {
             Event::Boot { node } => self.boot(node),
             Event::Submit { job, attempt } => self.submit(job, attempt),
             Event::Cancel { job } => self.cancel(job),
+            Event::Retry { job } => self.retry(job),
             Event::Change { job, entry } => {
                 let entry = &mut self.jobs[job].entries[entry];
                 entry.change(&mut self.rng);
