@@ -102,7 +102,8 @@ fn render(status: &Status, health: &Health, colour: Colour) -> String {
         line("Identity", &plain(fingerprint));
     }
     for feature in &status.dataplane.features {
-        line("Feature", &plain(&format!("{} {} ({})", feature.name, feature.state.name(), feature.reason)));
+        let reason = if feature.reason.is_empty() { String::new() } else { format!(" ({})", feature.reason) };
+        line("Feature", &plain(&format!("{} {}{reason}", feature.name, feature.state.name())));
     }
     if !status.cores.is_empty() {
         text.push('\n');

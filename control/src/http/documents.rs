@@ -71,6 +71,11 @@ fn dataplane(shared: &Shared) -> DataplaneStatus {
     }
 }
 
+/// The core that a worker is pinned to.
+fn pinned(worker: &dwcp_abi::shm::WorkerSnapshot) -> Option<u32> {
+    u32::try_from(worker.value(WorkerCounter::Core)).ok()?.checked_sub(1)
+}
+
 fn cores(shared: &Shared) -> Vec<CoreFigures> {
     if shared.dataplane.is_none() {
         return Vec::new();
@@ -80,7 +85,7 @@ fn cores(shared: &Shared) -> Vec<CoreFigures> {
         let rate = |meter: Option<f64>| meter.unwrap_or(0.0) as u64;
         CoreFigures {
             worker: index as u16,
-            cpu: None,
+            cpu: pinned(worker),
             lanes: bounded(usize::try_from(worker.value(WorkerCounter::Lanes)).unwrap_or(usize::MAX)),
             bytes_sent: worker.value(WorkerCounter::BytesSent),
             bytes_received: worker.value(WorkerCounter::BytesReceived),
@@ -101,7 +106,7 @@ pub(super) async fn stats(State(app): State<Arc<App>>) -> Response {
     drop(shared);
     let core = |(index, worker): (usize, &dwcp_abi::shm::WorkerSnapshot)| CoreStats {
         worker: index as u16,
-        cpu: None,
+        cpu: pinned(worker),
         counters: WorkerCounter::ALL
             .iter()
             .map(|counter| (counter.name().into(), worker.value(*counter)))

@@ -80,6 +80,8 @@ counters! {
         RingResets = 31, "ring_resets", Total;
         /// Events dropped because the event ring was full.
         EventsDropped = 32, "events_dropped", Total;
+        /// The core that the worker is pinned to, plus one; 0 = none.
+        Core = 33, "core", Level;
     }
 }
 

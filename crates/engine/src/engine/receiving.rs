@@ -250,6 +250,7 @@ impl Engine {
             let counts = &mut receive.counts;
             counts.entries_total = counts.entries_total.saturating_add(entries);
             counts.bytes_done = counts.bytes_done.saturating_add(bytes);
+            counts.bytes_wire = counts.bytes_wire.saturating_add(bytes);
             counts.bytes_total = counts.bytes_total.saturating_add(bytes);
             counts.failures = counts.failures.saturating_add(failures);
         }
