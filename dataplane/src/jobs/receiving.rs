@@ -182,7 +182,8 @@ impl Store {
                 let known = self.files.get(&object).map(|(id, _, _)| *id);
                 Place::Open(known.unwrap_or_else(|| {
                     let file = Arc::new(file);
-                    let id = self.node.files.insert(Arc::clone(&file));
+                    let path = self.receiver.as_ref().and_then(|receiver| receiver.path(object));
+                    let id = self.node.files.insert(Arc::clone(&file), path.unwrap_or_default());
                     self.files.insert(object, (id, file, size));
                     id
                 }))

@@ -102,7 +102,12 @@ impl Scan {
         let extents = parts.map(|part| (part.offset, part.offset + part.length)).collect();
         let file = Arc::new(found.file);
         self.sources.insert(found.object, (Arc::clone(&file), found.fingerprint));
-        FoundObject { object: found.object, file: self.node.files.insert(file), size: found.size, extents }
+        FoundObject {
+            object: found.object,
+            file: self.node.files.insert(file, b""),
+            size: found.size,
+            extents,
+        }
     }
 
     fn finals(&mut self, mut room: Vec<u8>) {

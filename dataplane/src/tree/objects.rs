@@ -94,6 +94,11 @@ impl Objects {
         Ok(Opening::Write(copy))
     }
 
+    /// The path of an open object.
+    pub(super) fn path(&self, object: u64) -> Option<&[u8]> {
+        self.open.get(&object).map(|open| open.path.as_slice())
+    }
+
     /// Takes an open object out.
     pub(super) fn take(&mut self, object: u64) -> Option<OpenObject> {
         self.open.remove(&object)

@@ -189,6 +189,11 @@ impl Receiver {
         }
     }
 
+    /// The path of an object that is open.
+    pub fn path(&self, object: u64) -> Option<&[u8]> {
+        self.objects.path(object)
+    }
+
     /// Removes what there is of an object; its path, where there was something.
     pub fn discard(&mut self, object: u64) -> Option<Vec<u8>> {
         let open = self.objects.take(object)?;

@@ -18,22 +18,39 @@ use super::token::Token;
 /// Open files of the process, by the number that engines know. Workers look here once per file, then keep a handle.
 #[derive(Debug, Default)]
 pub struct FileTable {
-    files: Mutex<(u64, HashMap<u64, Arc<OwnedFd>>)>,
+    files: Mutex<(u64, HashMap<u64, Named>)>,
+}
+
+#[derive(Debug)]
+struct Named {
+    file: Arc<OwnedFd>,
+    path: Box<[u8]>,
 }
 
 impl FileTable {
-    /// Takes a file in.
-    pub fn insert(&self, file: Arc<OwnedFd>) -> FileId {
+    /// Takes a file in. `path` is for messages.
+    pub fn insert(&self, file: Arc<OwnedFd>, path: &[u8]) -> FileId {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.0 += 1;
         let id = files.0;
-        files.1.insert(id, file);
+        files.1.insert(id, Named { file, path: path.into() });
         FileId(id)
+    }
+
+    /// What to call the file in a message.
+    pub fn path(&self, id: FileId) -> String {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.1.get(&id.0).map_or_else(String::new, |named| String::from_utf8_lossy(&named.path).into_owned())
     }
 
     /// The file, while nobody removed it.
     pub fn get(&self, id: FileId) -> Option<Arc<OwnedFd>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).1.get(&id.0).cloned()
+        self.files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .1
+            .get(&id.0)
+            .map(|named| Arc::clone(&named.file))
     }
 
     /// Forgets the file. Workers close their handles when they are done with them.
@@ -164,7 +181,11 @@ impl Worker {
                 self.engine_input(Input::Written { task, result: Err(Code::Io), text });
             }
             Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) => {
-                let text = format!("{errno}: make room at the receiver and start the transfer again");
+                let path = self.node.files.path(chunk.file);
+                let text = format!(
+                    "{path}: {}: make room at the receiver and start the transfer again",
+                    errno.desc()
+                );
                 self.engine_input(Input::Written { task, result: Err(Code::NoSpace), text: &text });
             }
             Err(errno) => {
