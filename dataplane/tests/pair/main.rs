@@ -2,9 +2,14 @@
 mod data;
 mod events;
 mod fetch;
+mod files;
+mod hostile;
+mod identity;
 mod kills;
 mod load;
 mod node;
+mod rings;
+mod stranger;
 mod valve;
 
 use std::fs;

@@ -201,9 +201,16 @@ impl Node {
     pub(crate) fn order(&mut self, worker: usize, command: &Command<'_>) {
         let mut record = vec![0; RECORD_BYTES_MAX];
         let length = command.encode(&mut record).unwrap();
-        let control = self.control();
-        control.commands[worker].push(&record[..length]).unwrap();
-        control.link.workers[worker].command_doorbell.ring().unwrap();
+        self.order_raw(worker, &record[..length]);
+    }
+
+    pub(crate) fn order_raw(&mut self, worker: usize, record: &[u8]) {
+        self.control().commands[worker].push(record).unwrap();
+        self.ring_bell(worker);
+    }
+
+    pub(crate) fn ring_bell(&mut self, worker: usize) {
+        self.control().link.workers[worker].command_doorbell.ring().unwrap();
     }
 
     fn home(&self, job: u64) -> usize {
@@ -215,10 +222,19 @@ impl Node {
     }
 
     /// A certain attempt of a job.
-    pub(crate) fn send_again(&mut self, (job, attempt): (u64, u32), sources: &[&Path], destination: &str) {
+    pub(crate) fn send_again(&mut self, job: (u64, u32), sources: &[&Path], destination: &str) {
+        self.order_send("peer", job, sources, destination);
+    }
+
+    /// A job to another peer than `peer`.
+    pub(crate) fn send_to(&mut self, peer: &str, job: u64, sources: &[&Path], destination: &str) {
+        self.order_send(peer, (job, 1), sources, destination);
+    }
+
+    fn order_send(&mut self, peer: &str, (job, attempt): (u64, u32), sources: &[&Path], destination: &str) {
         let options = JobOptions { streams: 0, skip_unchanged: false };
         let sources = list(sources);
-        let (peer, destination) = (&b"peer"[..], destination.as_bytes());
+        let (peer, destination) = (peer.as_bytes(), destination.as_bytes());
         let send = SendJob { job, attempt, peer, destination, options, sources: &sources };
         self.order(self.home(job), &Command::Send(send));
     }

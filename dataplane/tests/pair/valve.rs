@@ -5,6 +5,10 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use nix::sys::socket::{setsockopt, sockopt};
+
+const BUFFER_BYTES: usize = 64 * 1024;
+
 /// The relay; its threads end with the connections.
 pub(crate) struct Valve {
     pub(crate) address: String,
@@ -21,6 +25,8 @@ impl Valve {
     /// Relays to `target`, at first only so many bytes of what comes from the end that dials.
     pub(crate) fn new(target: &str, bytes: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // What waits in front of the valve must be little against what is sent.
+        setsockopt(&listener, sockopt::RcvBuf, &BUFFER_BYTES).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let gate = Arc::new(Gate { left: Mutex::new(bytes), changed: Condvar::new() });
         let (shared, target) = (Arc::clone(&gate), target.to_owned());
@@ -64,7 +70,7 @@ impl Gate {
 fn relay(from: &TcpStream, to: &TcpStream, gate: Option<Arc<Gate>>) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     thread::spawn(move || {
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = vec![0; BUFFER_BYTES];
         'relay: while let Ok(count @ 1..) = from.read(&mut buffer) {
             let mut rest = &buffer[..count];
             while !rest.is_empty() {
