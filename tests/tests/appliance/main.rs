@@ -1,0 +1,124 @@
+//! The whole appliance: two nodes under `dwcp server`, the command, and `kill -9` of either half in mid-transfer.
+//!
+//! The programs are those beside the test in the target directory: `cargo build` comes first.
+mod node;
+#[path = "../../../dataplane/tests/pair/valve.rs"]
+mod valve;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use node::{Node, address};
+use serde_json::Value;
+use tempfile::TempDir;
+use valve::Valve;
+
+/// Enough for the greetings, the pack and a few chunks.
+const FIRST: u64 = 3_000_000;
+const FILES: [usize; 4] = [20, 100_000, 12_000_000, 6_000_000];
+
+/// Two nodes, and `dwcp send` in mid-transfer between them.
+struct Scene {
+    directory: TempDir,
+    sender: Node,
+    receiver: Node,
+    valve: Valve,
+    command: Child,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let source = directory.path().join("source");
+        fs::create_dir(&source).unwrap();
+        for (index, size) in FILES.into_iter().enumerate() {
+            let bytes: Vec<u8> = (0..size as u32)
+                .flat_map(|word| word.wrapping_mul(0x9e37_79b9).to_le_bytes())
+                .take(size)
+                .collect();
+            fs::write(source.join(format!("{index}")), bytes).unwrap();
+        }
+        let listen = address();
+        let valve = Valve::new(&listen, FIRST);
+        let sender = Node::start("west", &directory.path().join("west"), &address());
+        let receiver = Node::start("east", &directory.path().join("east"), &listen);
+        sender.meet(&receiver, &valve.address);
+        receiver.meet(&sender, "");
+        let command = sender.spawn(&["send", "--json", source.to_str().unwrap(), "east:incoming/"]);
+        sender.until("data moves", || {
+            let moving =
+                sender.transfer().is_some_and(|transfer| transfer["counts"]["bytes_done"].as_u64() > Some(0));
+            moving.then_some(())
+        });
+        Self { directory, sender, receiver, valve, command }
+    }
+
+    /// The command of the beginning ends well, and all is there.
+    fn assert_arrives(mut self) -> Value {
+        self.valve.open();
+        let status = self.command.wait().unwrap();
+        assert!(status.success(), "dwcp send ended with {status}: {:?}", self.sender.transfer());
+        assert_same(&self.directory.path().join("source"), &self.receiver.incoming().join("source"));
+        let transfer = self.sender.transfer().unwrap();
+        assert_eq!(transfer["state"], "done");
+        transfer
+    }
+}
+
+fn assert_same(source: &Path, arrived: &Path) {
+    let names = |directory: &Path| -> Vec<PathBuf> {
+        let mut names: Vec<PathBuf> =
+            fs::read_dir(directory).unwrap().map(|entry| PathBuf::from(entry.unwrap().file_name())).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(source), names(arrived));
+    for name in names(source) {
+        assert!(fs::read(source.join(&name)).unwrap() == fs::read(arrived.join(&name)).unwrap(), "{name:?}");
+    }
+}
+
+#[test]
+fn control_killed_in_mid_transfer_comes_back_and_reports_the_end() {
+    let scene = Scene::new();
+    let (control, dataplane) = (scene.sender.control(), scene.sender.dataplane());
+    scene.sender.kill(control);
+    scene.sender.until("control is back", || {
+        let ready = scene.sender.is_ok("/ready") && scene.sender.is_ok("/health");
+        (ready && scene.sender.find("dwcp-control").is_some_and(|pid| pid != control)).then_some(())
+    });
+    assert_eq!(scene.sender.dataplane(), dataplane, "the dataplane went on");
+    assert!(scene.sender.get("/metrics").unwrap().contains("dwcp_"));
+    let transfer = scene.assert_arrives();
+    assert_eq!(transfer["attempt"], 1, "nothing was interrupted");
+}
+
+#[test]
+fn a_dataplane_killed_in_mid_transfer_is_started_again_and_the_job_done_at_another_attempt() {
+    let scene = Scene::new();
+    let (control, dataplane) = (scene.sender.control(), scene.sender.dataplane());
+    scene.sender.kill(dataplane);
+    assert!(scene.sender.is_ok("/live"), "control lives without a dataplane");
+    scene.sender.until("the job is tried again", || {
+        scene.sender.transfer().filter(|transfer| transfer["attempt"].as_u64() > Some(1)).map(drop)
+    });
+    assert_eq!(scene.sender.control(), control);
+    assert_ne!(scene.sender.dataplane(), dataplane);
+    let transfer = scene.assert_arrives();
+    assert_eq!(transfer["error"], Value::Null);
+}
+
+#[test]
+fn a_receiving_dataplane_killed_in_mid_transfer_costs_an_attempt_and_no_more() {
+    let scene = Scene::new();
+    let dataplane = scene.receiver.dataplane();
+    scene.receiver.kill(dataplane);
+    scene.receiver.until("the dataplane is back", || {
+        (scene.receiver.is_ok("/ready")
+            && scene.receiver.find("dwcp-dataplane").is_some_and(|pid| pid != dataplane))
+        .then_some(())
+    });
+    let transfer = scene.assert_arrives();
+    assert!(transfer["attempt"].as_u64() > Some(1), "{transfer}");
+}
