@@ -216,10 +216,13 @@ impl World {
     }
 
     fn check_source(&mut self, node: usize, key: JobKey, serial: u64, object: u64) -> Option<Completion> {
-        let scanner = self.nodes[node].scanners.get(&key).filter(|scanner| scanner.serial == serial)?;
+        let scanner = self.nodes[node].scanners.get_mut(&key).filter(|scanner| scanner.serial == serial)?;
         let &(entry, version) = scanner.objects.get(&object)?;
         let entry = &self.jobs[scanner.job?].entries[entry];
         let changed = entry.versions.len() != version && !entry.sneaky;
+        if changed {
+            scanner.changed.insert(object);
+        }
         let check = if changed { FinalCheck::Changed } else { FinalCheck::Unchanged };
         Some(Completion::SourceChecked { job: key, serial, object, check })
     }

@@ -152,7 +152,12 @@ impl World {
         let end = start + length * 1_000_000_000 / rate;
         (way.busy_until, way.in_transit) = (end, way.in_transit + length);
         let to_end = self.rng.below(end - now + 1);
-        let sent = if self.rng.chance(500) { to_end } else { self.rng.below(10_000) };
+        // With the kernel at once, as it leaves, or even after the peer has answered.
+        let sent = match self.rng.below(10) {
+            0..=4 => to_end,
+            5..=7 => self.rng.below(10_000),
+            _ => end - now + self.rng.below(6 * delay + 10 * MS),
+        };
         self.after(sent, Event::Sent { connection, side });
         let bytes = Rc::new(bytes);
         let mut at = 0;

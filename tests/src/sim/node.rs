@@ -76,6 +76,8 @@ pub(super) struct Scanner {
     pub(super) next_object: u64,
     /// By object: its entry and the version that it had when it was found.
     pub(super) objects: BTreeMap<u64, (usize, usize)>,
+    /// Objects whose source was found to have changed.
+    pub(super) changed: BTreeSet<u64>,
     pub(super) finals: u64,
     pub(super) busy: bool,
 }

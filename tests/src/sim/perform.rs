@@ -182,6 +182,7 @@ impl Scanner {
             next: 0,
             next_object: 0,
             objects: std::collections::BTreeMap::new(),
+            changed: std::collections::BTreeSet::new(),
             finals: 0,
             busy: false,
         }

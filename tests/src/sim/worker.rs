@@ -279,10 +279,14 @@ impl World {
             let Some((payload, tail)) = tail.split_at_checked(header.length as usize) else { return };
             bytes = tail;
             let owner = if header.flags & FLAG_OWNER == 0 { Owner::Remote } else { Owner::Local };
-            let job = self.job_of_key(node, JobKey { peer, owner, id: header.job });
+            let key = JobKey { peer, owner, id: header.job };
+            let job = self.job_of_key(node, key);
             if let (FrameKind::ObjectEnd, Some(job)) = (header.kind, job)
                 && let Ok(end) = ObjectEnd::decode(payload)
             {
+                let scanner = self.nodes[node].scanners.get(&key);
+                let changed = scanner.is_some_and(|scanner| scanner.changed.contains(&end.object));
+                assert!(!changed, "an object is sent whose source has changed");
                 let former = self.digests.insert((job, header.sequence as u32, end.object), end.digest);
                 assert!(former.is_none_or(|former| former == end.digest), "an object has two digests");
             }
