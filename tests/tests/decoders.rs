@@ -140,9 +140,11 @@ fn messages_of_the_set_up() {
         pacing_bytes_per_s: 6,
         connect_timeout_ms: 7,
         read_timeout_ms: 8,
+        write_timeout_ms: 9,
         codec: 3,
         codec_level: 1,
         codec_adaptive: false,
+        codec_ratio_min_thousandths: 1050,
     };
     let export = Export { name: b"e", path: b"/e", access: Access::ReadWrite, peers: b"\x01\0b" };
     let peer = Peer { name: b"b", fingerprint: [1; 32], address: b"b:1" };
