@@ -1,7 +1,7 @@
 //! What the engine decided, carried out.
 use dwcp_abi::shm::WorkerCounter as Counter;
 use dwcp_abi::wire::Code;
-use dwcp_engine::{Input, JobKey, Output, PackId, PeerId, TaskId};
+use dwcp_engine::{Input, JobKey, Output, Owner, PackId, PeerId, TaskId};
 use dwcp_sys::proactor::Span;
 
 use super::Worker;
@@ -62,7 +62,13 @@ impl Worker {
                     tree.order(ScanOrder::Forget(object));
                 }
             }
-            Output::CloseScanner { job } => drop(self.send_trees.remove(&job)),
+            Output::CloseScanner { job } => {
+                drop(self.send_trees.remove(&job));
+                if job.owner == Owner::Remote {
+                    // Its owner has heard of them in the packs.
+                    self.failures.remove(&job);
+                }
+            }
             Output::OpenReceiver { job, attempt, destination, skip_unchanged } => {
                 self.open_receiver((job, attempt), destination, skip_unchanged);
             }
