@@ -1,4 +1,5 @@
 //! Two real dataplanes over loopback, the test in control's place: what is sent arrives.
+mod coding;
 mod data;
 mod events;
 mod fetch;
