@@ -21,6 +21,9 @@ use anyhow::{Context as _, Result, bail};
 use self::{janitor::Janitor, node::Node, report::Job, verify::Equal};
 use crate::{Outcome, build, setup, suggest};
 
+/// Name of the node that sends.
+const SENDER: &str = "berlin";
+
 /// Entry point of the command.
 ///
 /// # Errors
@@ -110,7 +113,7 @@ fn show(options: &Options, programs: &Path, janitor: &mut Janitor) -> Result<()>
     let (sites, road) = network::lay(janitor)?;
     println!("\ndemo: two nodes, berlin and paris, on {road}; their files are in {}", run.display());
     let [first, second] = sites;
-    let berlin = Node::start("berlin", first, &run, programs, janitor)?;
+    let berlin = Node::start(SENDER, first, &run, programs, janitor)?;
     let paris = Node::start("paris", second, &run, programs, janitor)?;
     berlin.meet(&paris)?;
     paris.meet(&berlin)?;

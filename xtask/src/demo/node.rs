@@ -155,10 +155,22 @@ impl Node {
         self.home.join("dwcp.yaml")
     }
 
+    /// Both nodes would choose the same core of the one machine that they share: they are given different ones.
+    fn core(&self) -> String {
+        let machine = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        if machine < 2 {
+            return String::new();
+        }
+        format!("dataplane: {{cores: [{}]}}\n", usize::from(self.name != super::SENDER))
+    }
+
     fn write_configuration(&self, lists: &str) -> Result<()> {
         let text = format!(
-            "node: {{name: {}}}\npeer: {{listen: \"{}\"}}\napi: {{listen: \"{}\"}}\nmonitoring: {{metrics_port: 0}}\n{lists}",
-            self.name, self.site.peer_listen, self.site.api_listen
+            "node: {{name: {}}}\npeer: {{listen: \"{}\"}}\napi: {{listen: \"{}\"}}\nmonitoring: {{metrics_port: 0}}\n{}{lists}",
+            self.name,
+            self.site.peer_listen,
+            self.site.api_listen,
+            self.core()
         );
         let path = self.configuration();
         fs::write(&path, text).with_context(|| path.display().to_string())
