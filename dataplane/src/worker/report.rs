@@ -36,6 +36,8 @@ pub(super) struct Report {
     running: BTreeMap<u64, JobProgress>,
     dropped: u64,
     resets: u64,
+    /// The command ring was emptied since the last chores.
+    pub(super) damaged: bool,
 }
 
 /// Commands of one turn.
@@ -61,6 +63,7 @@ impl Report {
             running: BTreeMap::new(),
             dropped: 0,
             resets: 0,
+            damaged: false,
         })
     }
 
@@ -195,10 +198,15 @@ impl Report {
 const TEXT_MAX: usize = 8 * 1024;
 
 impl Worker {
+    /// Orders wait for the first plan, which says who the peers are; and after a damaged ring for the next chores, so
+    /// that a ring that stays damaged costs ten resets a second and not a core.
+    pub(super) fn takes_orders(&self) -> bool {
+        self.coding_generation > 0 && !self.report.damaged
+    }
+
     /// Takes what control has ordered.
     pub(super) fn take_commands(&mut self) {
-        if self.node.plan().generation == 0 {
-            // Orders wait for the first plan: it says who the peers are.
+        if !self.takes_orders() {
             return;
         }
         let mut record = std::mem::take(&mut self.report.record);
@@ -227,6 +235,7 @@ impl Worker {
     fn reset_commands(&mut self) {
         self.report.commands.reset();
         self.report.resets += 1;
+        self.report.damaged = true;
         let count = self.report.resets;
         self.report.say_encoded(&Event::RingReset(RingReset { count }));
     }

@@ -49,7 +49,7 @@ impl Worker {
     }
 
     fn sleep(&mut self, more: bool) {
-        let quiet = self.node.plan().generation == 0 || self.report.may_sleep();
+        let quiet = !self.takes_orders() || self.report.may_sleep();
         let idle = !more && self.inbox.is_empty() && quiet;
         let wait = if idle {
             Wait::Until(self.next_chores.saturating_duration_since(Instant::now()))
@@ -96,6 +96,7 @@ impl Worker {
 
     fn chores(&mut self) {
         self.next_chores = self.now + CHORES_INTERVAL;
+        self.report.damaged = false;
         self.engine_input(Input::Tick);
         self.watch_lanes();
         self.close_unused_files();
