@@ -229,7 +229,7 @@ impl Default for Config {
             node_name: String::new(),
             transport: Transport::default(),
             compression: Compression {
-                enabled: true,
+                enabled: false,
                 algorithm: Algorithm::Zstd,
                 level: Level(3),
                 enable_adaptive: true,

@@ -77,7 +77,7 @@ pub struct Engine {
     /// Who got a task last when buffers were short.
     served: Option<PeerId>,
     next_report: Time,
-    /// Plain bytes of chunks that peers have acknowledged.
+    /// Plain bytes of chunks and packs that peers have acknowledged.
     acknowledged_bytes: u64,
 }
 
@@ -383,7 +383,7 @@ impl Engine {
         self.peers.get(&peer).map_or(0, Peer::lanes_everywhere)
     }
 
-    /// Plain bytes of chunks that peers have acknowledged on this worker's lanes, ever.
+    /// Plain bytes of chunks and packs that peers have acknowledged on this worker's lanes, ever.
     #[must_use]
     pub fn acknowledged_bytes(&self) -> u64 {
         self.acknowledged_bytes

@@ -298,6 +298,7 @@ impl Engine {
                 }
             }
             Some(Task::Pack { job, attempt, pack, wire }) => {
+                self.acknowledged_bytes += pack.bytes;
                 self.outputs.push_back(Output::DropPack { pack: pack.pack });
                 if self.is_home(job) {
                     self.pack_done(job, attempt, pack, wire);
