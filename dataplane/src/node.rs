@@ -2,7 +2,7 @@
 //! here is touched per chunk but the file table, once per file and worker.
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use crossbeam_channel::Sender;
 use dwcp_engine::{JobKey, Owner, PeerId, Tell};
@@ -31,6 +31,8 @@ pub struct Node {
     plan: RwLock<Arc<Plan>>,
     peers: RwLock<Vec<PeerName>>,
     workers: RwLock<Vec<(Sender<Inbox>, Waker)>>,
+    /// The same once all of them have started: workers speak to each other per chunk, without a lock.
+    all_workers: OnceLock<Vec<(Sender<Inbox>, Waker)>>,
 }
 
 /// What other threads say to a worker.
@@ -62,6 +64,7 @@ impl Node {
             plan: RwLock::new(Arc::new(Plan::default())),
             peers: RwLock::new(Vec::new()),
             workers: RwLock::new(Vec::new()),
+            all_workers: OnceLock::new(),
         }
     }
 
@@ -110,14 +113,19 @@ impl Node {
         self.workers.write().unwrap_or_else(PoisonError::into_inner).push((inbox, waker));
     }
 
+    /// No more workers come.
+    pub fn close_workers(&self) {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // The first to say so has said it.
+        drop(self.all_workers.set(workers));
+    }
+
     /// Says something to a worker, and wakes it if it sleeps.
     pub fn post(&self, worker: u16, message: Inbox) {
-        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
-        let Some((inbox, waker)) = workers.get(usize::from(worker)) else { return };
-        // A worker that is gone needs to hear nothing.
-        if inbox.send(message).is_ok() {
-            waker.wake();
+        if let Some(workers) = self.all_workers.get() {
+            return post_to(workers, worker, message);
         }
+        post_to(&self.workers.read().unwrap_or_else(PoisonError::into_inner), worker, message);
     }
 
     /// Workers that can be spoken to.
@@ -136,6 +144,14 @@ impl Node {
         let mut tag = [0; 8];
         hasher.finalize_xof().fill(&mut tag);
         tag
+    }
+}
+
+fn post_to(workers: &[(Sender<Inbox>, Waker)], worker: u16, message: Inbox) {
+    let Some((inbox, waker)) = workers.get(usize::from(worker)) else { return };
+    // A worker that is gone needs to hear nothing.
+    if inbox.send(message).is_ok() {
+        waker.wake();
     }
 }
 

@@ -61,6 +61,7 @@ impl Running {
             running.workers.push(up);
             running.threads.push(thread);
         }
+        running.node.close_workers();
         Ok(running)
     }
 
