@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use ring::digest::{SHA256, digest};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
-use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
+use rustls::crypto::ring::sign::any_eddsa_type;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;

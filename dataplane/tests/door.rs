@@ -63,7 +63,7 @@ impl Carrier {
             record.resize(Opener::record_length(header).expect("record"), 0);
             self.stream.read_exact(&mut record[5..]).expect("body");
             let mut out = vec![0; Opener::room_for(record.len())];
-            match opener.open(&record, &mut out).expect("authentic") {
+            match opener.open(&mut record, &mut out).expect("authentic") {
                 Opened::Data(count) => plain.extend_from_slice(&out[..count]),
                 Opened::CloseNotify => panic!("closed"),
             }

@@ -14,6 +14,7 @@ use dwcp_abi::shm::{NodeCounter, NodeFigures};
 use dwcp_sys::fds::peer_credentials;
 use dwcp_sys::link::{LinkError, receive_message};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::plan::{Builder, for_door};
 use super::start::Running;
@@ -271,7 +272,7 @@ fn listen(paths: &Paths) -> Result<UnixListener, ServeError> {
 /// Random, so that peers and control can tell two lives of this process apart.
 fn instance() -> u64 {
     let mut bytes = [0; 8];
-    match aws_lc_rs::rand::fill(&mut bytes) {
+    match SystemRandom::new().fill(&mut bytes) {
         Ok(()) => u64::from_le_bytes(bytes),
         Err(_) => start_unix_ns() ^ u64::from(std::process::id()),
     }

@@ -96,7 +96,7 @@ struct Sequence {
 
 impl Sequence {
     /// Nonce of the next record: the sequence number, big-endian, over the IV (RFC 8446 §5.3).
-    fn nonce(&self) -> Result<aws_lc_rs::aead::Nonce, RecordError> {
+    fn nonce(&self) -> Result<ring::aead::Nonce, RecordError> {
         if self.next >= RECORDS_MAX {
             return Err(RecordError::Exhausted);
         }
@@ -104,7 +104,7 @@ impl Sequence {
         for (byte, number) in nonce[4..].iter_mut().zip(self.next.to_be_bytes()) {
             *byte ^= number;
         }
-        Ok(aws_lc_rs::aead::Nonce::assume_unique_for_key(nonce))
+        Ok(ring::aead::Nonce::assume_unique_for_key(nonce))
     }
 
     /// The record of the last nonce was used.

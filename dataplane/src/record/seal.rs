@@ -1,6 +1,6 @@
 //! Plain bytes into protected records: the sending direction of a lane. Called by workers for what they are about
 //! to send.
-use aws_lc_rs::aead::{Aad, LessSafeKey};
+use ring::aead::{Aad, LessSafeKey};
 
 use super::{
     ALERT_CLOSE_NOTIFY, ALERT_LEVEL_WARNING, DirectionSecrets, HEADER_LENGTH, OVERHEAD, PLAIN_MAX,
@@ -75,18 +75,12 @@ impl Sealer {
         let length = record.len();
         let (header, body) = record.split_first_chunk_mut().ok_or(RecordError::Library)?;
         *header = record_header(body.len());
-        let (cipher, type_and_tag) = body.split_at_mut(plain.len());
+        let (inner, tag) = body.split_at_mut(plain.len() + 1);
+        inner[..plain.len()].copy_from_slice(plain);
+        inner[plain.len()] = content_type;
         let nonce = self.sequence.nonce()?;
-        self.key
-            .seal_out_of_place_scatter(
-                nonce,
-                Aad::from(*header),
-                plain,
-                cipher,
-                &[content_type],
-                type_and_tag,
-            )
-            .map_err(|_| RecordError::Library)?;
+        let sealed = self.key.seal_in_place_separate_tag(nonce, Aad::from(*header), inner);
+        tag.copy_from_slice(sealed.map_err(|_| RecordError::Library)?.as_ref());
         self.sequence.advance();
         Ok(length)
     }

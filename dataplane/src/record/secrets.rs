@@ -1,6 +1,6 @@
 //! The secrets of a lane: what rustls gives out after a handshake, in the form that the record layer takes.
 //! Made by the door, spent by a worker; it derives nothing itself.
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Algorithm, LessSafeKey, UnboundKey};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Algorithm, LessSafeKey, UnboundKey};
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
 
 use super::{RecordError, Sequence};

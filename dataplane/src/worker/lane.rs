@@ -31,6 +31,21 @@ pub(super) struct Lane {
     pub(super) pacing: Option<u64>,
 }
 
+/// What tells a damaged task from a sound one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// The CRC-32C in its header.
+    Checksum,
+    /// The authentication tags of the records that it came in: a checksum beside them would find nothing more.
+    Tags,
+}
+
+impl Lane {
+    pub(super) fn guard(&self) -> Guard {
+        if self.keys.is_some() { Guard::Tags } else { Guard::Checksum }
+    }
+}
+
 /// Record protection, one key for each direction.
 pub(super) struct Keys {
     pub(super) sealer: Sealer,

@@ -13,7 +13,7 @@ use dwcp_sys::proactor::{BufferId, Errno, Span};
 use std::time::Instant;
 
 use super::Worker;
-use super::lane::{Keys, Lane, Reception};
+use super::lane::{Guard, Keys, Lane, Reception};
 use super::layout::{self, SMALL_BYTES};
 use super::token::Token;
 use crate::record::{HEADER_LENGTH, Opened, Opener};
@@ -101,16 +101,16 @@ impl Worker {
             let opened = if Opener::room_for(length) <= place.length as usize {
                 let room = Span { buffer: place.buffer, start: place.start, length: place.length };
                 if place.buffer == inbound {
-                    open_into_spill(keys, self.proactor.bytes(record))
+                    open_into_spill(keys, self.proactor.bytes_mut(record))
                 } else {
-                    let (record, room) = self.proactor.pair(record, room);
+                    let (record, room) = self.proactor.pair_mut(record, room);
                     keys.opener.open(record, room).map(|opened| match opened {
                         Opened::Data(count) => Some(count as u32),
                         Opened::CloseNotify => None,
                     })
                 }
             } else {
-                open_into_spill(keys, self.proactor.bytes(record))
+                open_into_spill(keys, self.proactor.bytes_mut(record))
             };
             match opened {
                 Ok(Some(count)) => {
@@ -228,7 +228,7 @@ impl Worker {
         let start = layout::payload_start(header.kind);
         let payload =
             self.proactor.bytes(Span { buffer: layout::large(buffer), start, length: header.length });
-        if checksum(payload) != header.payload_crc {
+        if lane.guard() == Guard::Checksum && checksum(payload) != header.payload_crc {
             self.figures.add(Counter::CrcFailures, 1);
             return self.lose_lane(
                 id,
@@ -317,7 +317,7 @@ fn advance(lane: &mut Lane, count: u32) {
 }
 
 /// Opens a record aside; none at the end of the stream, else how many bytes went to their place (here: none yet).
-fn open_into_spill(keys: &mut Keys, record: &[u8]) -> Result<Option<u32>, crate::record::RecordError> {
+fn open_into_spill(keys: &mut Keys, record: &mut [u8]) -> Result<Option<u32>, crate::record::RecordError> {
     keys.spill.resize(Opener::room_for(record.len()), 0);
     keys.taken = 0;
     match keys.opener.open(record, &mut keys.spill)? {

@@ -11,7 +11,7 @@ use dwcp_engine::{BufferId as Large, Input, LaneId, PackId};
 use dwcp_sys::proactor::{BufferId, Errno, Span};
 
 use super::Worker;
-use super::lane::{Sending, Waiting};
+use super::lane::{Guard, Sending, Waiting};
 use super::layout::{self, DATA, LARGE_BYTES, SMALL_BYTES};
 use super::token::Token;
 use crate::record::sealed_length;
@@ -88,8 +88,8 @@ impl Worker {
         let start = layout::frame_start(FrameKind::Chunk);
         let span = Span { buffer: layout::large(buffer), start, length: (HEAD_BYTES as u32) + length };
         let frame = self.proactor.bytes_mut(span);
-        write_head(frame, FrameKind::Chunk, about, &head);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
+        write_head(frame, FrameKind::Chunk, about, &head, lane.guard());
         let Some(keys) = &mut lane.keys else {
             return self.start_send(id, span, None);
         };
@@ -122,7 +122,7 @@ impl Worker {
         let Some(staging) = self.staging.pop() else { return };
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let frame = &mut self.scratch[..HEAD_BYTES + coded];
-        write_head(frame, FrameKind::Chunk, about, head);
+        write_head(frame, FrameKind::Chunk, about, head, lane.guard());
         let room = self.proactor.bytes_mut(Span { buffer: staging, start: 0, length: LARGE_BYTES });
         let length = match &mut lane.keys {
             None => {
@@ -144,7 +144,7 @@ impl Worker {
 
     fn send_hole(&mut self, id: LaneId, about: (u64, u8, u64), head: ChunkHead) {
         let mut frame = [0; HEAD_BYTES];
-        write_head(&mut frame, FrameKind::Chunk, about, &head);
+        write_head(&mut frame, FrameKind::Chunk, about, &head, Guard::Checksum);
         self.send_small(id, &frame);
     }
 
@@ -179,13 +179,13 @@ impl Worker {
                 let span = Span { buffer: staging, start: 0, length: length as u32 };
                 let frame = self.proactor.bytes_mut(span);
                 frame[HEAD..].copy_from_slice(&bytes);
-                write_head(frame, FrameKind::Pack, about, &head);
+                write_head(frame, FrameKind::Pack, about, &head, Guard::Checksum);
                 Ok(length)
             }
             Some(keys) => {
                 let frame = &mut self.scratch[..length];
                 frame[HEAD..].copy_from_slice(&bytes);
-                write_head(frame, FrameKind::Pack, about, &head);
+                write_head(frame, FrameKind::Pack, about, &head, Guard::Tags);
                 let span = Span { buffer: staging, start: 0, length: LARGE_BYTES };
                 keys.sealer.seal(frame, self.proactor.bytes_mut(span))
             }
@@ -255,11 +255,15 @@ fn write_head<'a>(
     kind: FrameKind,
     (job, flags, sequence): (u64, u8, u64),
     head: &impl Encoded<'a>,
+    guard: Guard,
 ) {
     let (header, payload) = frame.split_at_mut(FRAME_HEADER_BYTES);
     let encoded = head.encode(payload);
     debug_assert!(encoded.is_ok(), "the head's place has its size");
-    let payload_crc = checksum(payload);
+    let payload_crc = match guard {
+        Guard::Checksum => checksum(payload),
+        Guard::Tags => 0,
+    };
     let length = payload.len() as u32;
     header.copy_from_slice(&FrameHeader { kind, flags, length, job, sequence, payload_crc }.to_bytes());
 }

@@ -171,7 +171,7 @@ pub(crate) fn deaf_address() -> (SocketAddr, OwnedFd) {
 
 /// The first flight of a stranger who asks for this application; empty = for none.
 pub(crate) fn client_hello(alpn: &[u8]) -> Vec<u8> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("versions")

@@ -68,7 +68,7 @@ pub struct FrameHeader {
     /// Of a task: its number on this lane in this direction, from 0. Of a job's other frames: the attempt that they
     /// speak of, because a frame of a former attempt may arrive late on a slow lane. Else 0.
     pub sequence: u64,
-    /// CRC-32C of the payload.
+    /// CRC-32C of the payload. Of a task on an encrypted lane 0: there the records' tags stand for it.
     pub payload_crc: u32,
 }
 

@@ -118,6 +118,18 @@ impl Pool {
         (source, target)
     }
 
+    pub(crate) fn pair_mut(&mut self, first: Span, second: Span) -> (&mut [u8], &mut [u8]) {
+        assert_ne!(first.buffer, second.buffer, "a pair needs two buffers");
+        self.assert_idle(first);
+        self.assert_idle(second);
+        let (from, to) = (self.start_of(first), self.start_of(second));
+        // SAFETY: as in `bytes_mut`; the buffers differ, so that the slice below does not overlap this one.
+        let source = unsafe { std::slice::from_raw_parts_mut(from, first.length as usize) };
+        // SAFETY: as in `bytes_mut`; the buffers differ.
+        let target = unsafe { std::slice::from_raw_parts_mut(to, second.length as usize) };
+        (source, target)
+    }
+
     /// The bytes that an operation of this thread sends. The operation holds the buffer (`begin_read`).
     pub(crate) fn held_bytes(&self, span: Span) -> &[u8] {
         assert!(self.usage_of(span).readers > 0, "{span:?} is not held");

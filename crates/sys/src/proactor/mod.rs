@@ -162,6 +162,11 @@ impl Proactor {
         self.ledger.pool.pair(read, write)
     }
 
+    /// Two spans of different buffers, both to be changed. Panics as `bytes_mut` does.
+    pub fn pair_mut(&mut self, first: Span, second: Span) -> (&mut [u8], &mut [u8]) {
+        self.ledger.pool.pair_mut(first, second)
+    }
+
     /// Receives some bytes (0: end of stream). Receptions of one handle are done in order.
     ///
     /// As with every operation: panics when another one uses the buffer, and an empty span completes at once with 0.
