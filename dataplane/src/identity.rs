@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ring::digest::{SHA256, digest};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
+use ring::digest::{SHA256, digest};
 use rustls::crypto::ring::sign::any_eddsa_type;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};

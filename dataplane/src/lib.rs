@@ -10,6 +10,7 @@ pub mod keeper;
 pub mod link;
 pub mod node;
 pub mod packs;
+pub mod paths;
 pub mod plan;
 pub mod record;
 pub mod tree;

@@ -12,6 +12,7 @@ use crate::door::{LaneReady, PeerName};
 use crate::jobs::{ReceiveTrees, TreeReply};
 use crate::keeper::Keeper;
 use crate::packs::PackTable;
+use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::worker::FileTable;
 
@@ -27,6 +28,8 @@ pub struct Node {
     pub receive_trees: ReceiveTrees,
     /// How many lanes each peer should have, and has.
     pub keeper: Mutex<Keeper>,
+    /// How fast each peer may be sent to.
+    pub paths: Mutex<Paths>,
     serials: AtomicU64,
     plan: RwLock<Arc<Plan>>,
     peers: RwLock<Vec<PeerName>>,
@@ -60,6 +63,7 @@ impl Node {
             packs: PackTable::default(),
             receive_trees: ReceiveTrees::default(),
             keeper: Mutex::new(Keeper::default()),
+            paths: Mutex::new(Paths::default()),
             serials: AtomicU64::new(0),
             plan: RwLock::new(Arc::new(Plan::default())),
             peers: RwLock::new(Vec::new()),

@@ -135,6 +135,8 @@ pub enum Input<'a> {
     /// A plan is in force: lanes for a job that does not say, most lanes of a session, and how long a job waits for a
     /// peer that is gone.
     Settings { initial_streams: u16, max_streams: u16, patience: Time },
+    /// So many lanes are enough for the path to a peer, unless a job asks for a number of its own.
+    PathLanes { peer: PeerId, lanes: u16 },
     /// A peer cannot be reached; lanes that are up go on.
     DialFailed { peer: PeerId, text: &'a str },
 

@@ -10,6 +10,7 @@ extern crate alloc;
 mod digest;
 mod engine;
 mod io;
+mod path;
 mod range;
 mod slab;
 
@@ -19,4 +20,5 @@ pub use io::{
     BufferId, Digest, FileId, FinalCheck, FoundObject, Hash, Input, JobKey, LaneEnd, LaneId, OpenedObject,
     Output, Owner, PackId, PeerId, Place, Source, TaskId, Tell, Time,
 };
+pub use path::{Demand, Guidance, PathControl, PathMode, PathSample, Reason};
 pub use range::RangeSet;

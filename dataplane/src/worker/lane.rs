@@ -6,6 +6,7 @@ use dwcp_abi::wire::{ChunkHead, FrameHeader, PackHead};
 use dwcp_engine::{BufferId as Large, PackId, PeerId};
 use dwcp_sys::proactor::{BufferId, Handle};
 
+use super::pace::Seen;
 use crate::record::{Opener, Sealer};
 
 /// A lane of this worker.
@@ -27,8 +28,9 @@ pub(super) struct Lane {
     pub(super) last_received: Instant,
     pub(super) last_used: Instant,
     pub(super) why: String,
-    /// Its share of the node's rate in bytes per second; none = unpaced.
+    /// Its ceiling in bytes per second; none = unpaced.
     pub(super) pacing: Option<u64>,
+    pub(super) seen: Seen,
 }
 
 /// What tells a damaged task from a sound one.

@@ -6,10 +6,11 @@ use dwcp_abi::shm::WorkerCounter as Counter;
 use dwcp_abi::wire::Code;
 use dwcp_engine::{Input, LaneEnd, LaneId};
 use dwcp_sys::proactor::Handle;
-use dwcp_sys::socket::{Keepalive, set_keepalive, set_pacing_rate, set_user_timeout};
+use dwcp_sys::socket::{Keepalive, set_keepalive, set_user_timeout};
 
 use super::Worker;
 use super::lane::{Keys, Lane, Reception};
+use super::pace::Seen;
 use super::receive::CIPHER;
 use crate::door::{Direction, LaneReady};
 use crate::record::{Opener, Sealer};
@@ -61,6 +62,7 @@ impl Worker {
             last_used: self.now,
             why: String::new(),
             pacing: None,
+            seen: Seen::default(),
         };
         self.lanes.insert(id, lane);
         self.figures.add(Counter::LanesOpened, 1);
@@ -70,6 +72,10 @@ impl Worker {
         };
         self.engine_input(Input::LaneUp { lane: id, peer, instance: ready.instance, end });
         self.receive_more(id);
+        self.see_first(id);
+        // How long the path is, and so how many lanes it wants, is known from the handshake on.
+        let span = self.pace_peer(peer);
+        self.next_pace = self.next_pace.min(self.now + span);
         let lanes = self.lanes_of(peer);
         self.report.lane(&peer_name.0, true, lanes, encrypted, "");
         tracing::debug!(peer = %shown(&peer_name.0), lane = id.0, remote = %ready.remote, encrypted, "lane up");
@@ -155,20 +161,6 @@ impl Worker {
                 continue;
             }
             self.lose_lane(id, code, why);
-        }
-    }
-
-    /// Divides the node's pacing rate among its lanes. TCP paces itself, without rights and without `fq`.
-    pub(super) fn share_pacing(&mut self) {
-        let total = self.node.plan().transport.pacing_bytes_per_s;
-        let lanes = self.keeper(|keeper| keeper.lanes_of_all()).max(1);
-        let share = (total > 0).then(|| (total / u64::from(lanes)).max(1));
-        for lane in self.lanes.values_mut().filter(|lane| lane.pacing != share) {
-            let Some(fd) = self.proactor.fd(lane.socket) else { continue };
-            if let Err(error) = set_pacing_rate(&fd, share) {
-                tracing::warn!(%error, "a lane cannot be paced");
-            }
-            lane.pacing = share;
         }
     }
 

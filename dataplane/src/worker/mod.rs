@@ -6,6 +6,7 @@ mod lane;
 mod lanes;
 mod layout;
 mod outputs;
+mod pace;
 mod receive;
 mod report;
 mod token;
@@ -114,6 +115,7 @@ pub(crate) struct Worker {
     clock: Clock,
     now: Instant,
     next_chores: Instant,
+    next_pace: Instant,
     plan_generation: u64,
     stopping: bool,
 }
@@ -239,6 +241,7 @@ impl Worker {
             clock: Clock { start: now },
             now,
             next_chores: now,
+            next_pace: now,
             plan_generation: 0,
             stopping: false,
             proactor,

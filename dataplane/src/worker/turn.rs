@@ -39,6 +39,9 @@ impl Worker {
         if self.now >= self.next_chores {
             self.chores();
         }
+        if self.now >= self.next_pace {
+            self.pace();
+        }
         self.carry_out(OUTPUT_BATCH);
         self.engine.flush();
         let more = self.carry_out(OUTPUT_BATCH);
@@ -52,7 +55,7 @@ impl Worker {
         let quiet = !self.takes_orders() || self.report.may_sleep();
         let idle = !more && self.inbox.is_empty() && quiet;
         let wait = if idle {
-            Wait::Until(self.next_chores.saturating_duration_since(Instant::now()))
+            Wait::Until(self.next_chores.min(self.next_pace).saturating_duration_since(Instant::now()))
         } else {
             Wait::Now
         };
@@ -101,7 +104,6 @@ impl Worker {
         self.watch_lanes();
         self.close_unused_files();
         self.watch_coding();
-        self.share_pacing();
         self.level_figures();
         self.figures.set(Counter::HeartbeatNs, monotonic_ns());
         self.report.publish(&self.figures);

@@ -159,6 +159,8 @@ struct Peer {
     /// Lanes on the other workers.
     elsewhere: BTreeMap<u16, u16>,
     wanted: u16,
+    /// Lanes that are enough for the path; none = it is not known yet, or short.
+    enough: Option<u16>,
     /// Jobs with chunks or packs to send, in turn.
     turns: VecDeque<JobKey>,
     /// Why the last dial failed.
@@ -316,6 +318,7 @@ impl Engine {
                 self.config.max_streams = max_streams.max(1);
                 self.config.patience = patience;
             }
+            Input::PathLanes { peer, lanes } => self.path_lanes(peer, lanes),
             Input::DialFailed { peer, text } => self.dial_failed(peer, text),
             Input::LaneUp { lane, peer, instance, end } => self.lane_up(lane, peer, instance, end),
             Input::LaneClosing { lane } => self.lane_closing(lane),

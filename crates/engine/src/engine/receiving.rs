@@ -65,8 +65,8 @@ impl Engine {
             return;
         }
         self.add_receive(job, attempt, Stage::Asking, skip, sources.to_vec());
-        let streams = if streams == 0 { self.config.initial_streams } else { streams };
-        self.want_lanes(job, streams.clamp(1, self.config.max_streams));
+        let want = self.streams(job.peer, streams);
+        self.want_lanes(job, want);
         self.send_fetch(job);
     }
 

@@ -12,7 +12,7 @@ use dwcp_abi::wire::{CHUNK_BYTES, Code, FrameKind, JobAbort, JobAccept, JobDone,
 
 use super::{Engine, FullPack, Work};
 use crate::digest::SubtreeDigests;
-use crate::io::{FileId, FoundObject, Hash, JobKey, Output, Owner, PackId, Tell, Time};
+use crate::io::{FileId, FoundObject, Hash, JobKey, Output, Owner, PackId, PeerId, Tell, Time};
 use crate::range::RangeSet;
 
 #[derive(Debug)]
@@ -180,8 +180,34 @@ impl Engine {
 
     fn streams_of(&self, job: JobKey) -> u16 {
         let asked = self.sends.get(&job).map_or(0, |send| send.streams);
-        let streams = if asked == 0 { self.config.initial_streams } else { asked };
+        self.streams(job.peer, asked)
+    }
+
+    /// Lanes for a job to a peer that asks for so many; 0 = as many as the path can use.
+    pub(super) fn streams(&self, peer: PeerId, asked: u16) -> u16 {
+        let enough = self.peers.get(&peer).and_then(|peer| peer.enough);
+        let streams = if asked == 0 { enough.unwrap_or(self.config.initial_streams) } else { asked };
         streams.clamp(1, self.config.max_streams)
+    }
+
+    /// What is known of the path says how many lanes it can use.
+    pub(super) fn path_lanes(&mut self, peer: PeerId, lanes: u16) {
+        let state = self.peers.entry(peer).or_default();
+        if state.enough.replace(lanes) == Some(lanes) {
+            return;
+        }
+        let jobs: Vec<JobKey> = self.sends.keys().filter(|job| job.peer == peer).copied().collect();
+        for job in jobs {
+            self.want_lanes_for(job);
+        }
+    }
+
+    /// As many lanes as what was found is worth.
+    fn want_lanes_for(&mut self, job: JobKey) {
+        let Some(send) = self.sends.get(&job) else { return };
+        let worth = send.counts.bytes_total.div_ceil(BYTES_PER_LANE).clamp(1, u64::from(u16::MAX)) as u16;
+        let want = self.streams_of(job).min(worth);
+        self.want_lanes(job, want);
     }
 
     pub(super) fn want_lanes(&mut self, job: JobKey, lanes: u16) {
@@ -283,11 +309,8 @@ impl Engine {
             let object_state = SendObject { file, size, extents, opened, digests, read, done, end };
             send.objects.insert(object, object_state);
         }
-        let total = send.counts.bytes_total;
         self.queue_pack(job, pack, (entries, announced), bytes);
-        let worth = total.div_ceil(BYTES_PER_LANE).clamp(1, u64::from(u16::MAX)) as u16;
-        let want = self.streams_of(job).min(worth);
-        self.want_lanes(job, want);
+        self.want_lanes_for(job);
         self.fill(job);
     }
 

@@ -1,0 +1,182 @@
+//! The paths to all peers: what the workers measured of their lanes goes in, the rate and the number of lanes that
+//! follow come out. Workers look here about once a round trip, never per chunk. The decisions are the engine's
+//! ([`PathControl`]).
+use std::collections::HashMap;
+use std::time::Instant;
+
+use dwcp_engine::{Demand, Guidance, PathControl, PathMode, PathSample, PeerId, Reason};
+
+/// Paths by peer.
+#[derive(Debug, Default)]
+pub struct Paths {
+    paths: HashMap<PeerId, Path>,
+}
+
+/// What one worker measured of its lanes to a peer since it last said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// Bytes acknowledged by the peer's kernel.
+    pub delivered_bytes: u64,
+    /// Bytes sent again by ours.
+    pub resent_bytes: u64,
+    /// Round-trip time of the busy lanes in nanoseconds; 0 = none is busy.
+    pub rtt_ns: u64,
+    /// The least of any lane in nanoseconds; 0 = unknown.
+    pub rtt_min_ns: u64,
+    /// Lanes with something to send.
+    pub busy: u16,
+}
+
+/// What a worker does about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advice {
+    /// Ceiling of each lane in bytes per second; none = unpaced.
+    pub lane_bytes_per_s: Option<u64>,
+    /// Lanes that are enough; none = as configured.
+    pub lanes: Option<u16>,
+    /// When to measure next, in nanoseconds from now.
+    pub span_ns: u64,
+}
+
+#[derive(Debug)]
+struct Path {
+    control: PathControl,
+    since: Instant,
+    gathered: Gathered,
+    busy: HashMap<u16, u16>,
+    told: (PathMode, Option<u16>, Reason),
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    delivered_bytes: u64,
+    resent_bytes: u64,
+    rtt_weighted: u128,
+    rtt_weight: u128,
+    rtt_min_ns: u64,
+    samples: u32,
+    samples_busy: u32,
+}
+
+impl Paths {
+    /// Takes a worker's measurement and says what follows.
+    pub fn report(&mut self, peer: PeerId, worker: u16, measured: &Measured, now: Instant) -> Advice {
+        let path = self.paths.entry(peer).or_insert_with(|| Path::new(now));
+        path.busy.insert(worker, measured.busy);
+        path.gathered.add(measured);
+        path.control.meet(measured.rtt_min_ns);
+        let span = now.saturating_duration_since(path.since).as_nanos() as u64;
+        // The workers' clocks tick on their own: a sample that is nearly long enough is.
+        if span + span / 8 >= path.control.span_ns() {
+            path.step(peer, span, now);
+        }
+        path.advice()
+    }
+}
+
+impl Path {
+    fn new(now: Instant) -> Self {
+        let control = PathControl::default();
+        let told = (control.guidance().mode, None, control.reason());
+        Self { control, since: now, gathered: Gathered::default(), busy: HashMap::new(), told }
+    }
+
+    fn step(&mut self, peer: PeerId, span_ns: u64, now: Instant) {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.since = now;
+        let rtt_ns = (gathered.rtt_weighted / gathered.rtt_weight.max(1)) as u64;
+        self.control.handle(&PathSample {
+            span_ns,
+            delivered_bytes: gathered.delivered_bytes,
+            resent_bytes: gathered.resent_bytes,
+            rtt_ns: if rtt_ns == 0 { gathered.rtt_min_ns } else { rtt_ns },
+            rtt_min_ns: gathered.rtt_min_ns,
+            demand: if gathered.samples_busy == gathered.samples { Demand::Enough } else { Demand::Little },
+        });
+        let Guidance { rate_bytes_per_s, lanes, mode } = self.control.guidance();
+        tracing::trace!(
+            peer = peer.0,
+            delivered_bytes_per_s = gathered.delivered_bytes * 1000 / (span_ns / 1_000_000).max(1),
+            resent_bytes = gathered.resent_bytes,
+            rtt_us = rtt_ns / 1000,
+            rtt_min_us = gathered.rtt_min_ns / 1000,
+            rate_bytes_per_s,
+            reason = ?self.control.reason(),
+            "path measured"
+        );
+        self.tell(peer, rate_bytes_per_s, (mode, lanes, self.control.reason()));
+    }
+
+    fn tell(&mut self, peer: PeerId, rate_bytes_per_s: Option<u64>, now: (PathMode, Option<u16>, Reason)) {
+        let before = std::mem::replace(&mut self.told, now);
+        if before.0 != now.0 {
+            tracing::info!(peer = peer.0, mode = ?now.0, "path mode changed");
+        }
+        if before.1 != now.1 {
+            let active: u16 = self.busy.values().sum();
+            tracing::info!(peer = peer.0, active, target = now.1, "Stream scaling triggered");
+        }
+        if before.2 != now.2 {
+            tracing::debug!(peer = peer.0, rate_bytes_per_s, reason = ?now.2, "path rate decided");
+        }
+    }
+
+    fn advice(&self) -> Advice {
+        let Guidance { rate_bytes_per_s, lanes, .. } = self.control.guidance();
+        let busy = self.busy.values().map(|&busy| u64::from(busy)).sum::<u64>().max(1);
+        Advice {
+            lane_bytes_per_s: rate_bytes_per_s.map(|rate| (rate / busy).max(1)),
+            lanes,
+            span_ns: self.control.span_ns(),
+        }
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, measured: &Measured) {
+        self.delivered_bytes += measured.delivered_bytes;
+        self.resent_bytes += measured.resent_bytes;
+        // Lanes that carry more say more about the queue.
+        let weight = u128::from(measured.delivered_bytes) + 1;
+        if measured.rtt_ns > 0 {
+            self.rtt_weighted += u128::from(measured.rtt_ns) * weight;
+            self.rtt_weight += weight;
+        }
+        if measured.rtt_min_ns > 0 && (self.rtt_min_ns == 0 || measured.rtt_min_ns < self.rtt_min_ns) {
+            self.rtt_min_ns = measured.rtt_min_ns;
+        }
+        self.samples += 1;
+        self.samples_busy += u32::from(measured.busy > 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn workers_share_what_the_path_carries() {
+        let (mut paths, start) = (Paths::default(), Instant::now());
+        let mut rtt_ns = 50_000_000;
+        let mut advice = [None; 2];
+        for round in 1..200u32 {
+            for worker in 0..2 {
+                let measured = Measured {
+                    delivered_bytes: 2_500_000,
+                    resent_bytes: 0,
+                    rtt_ns,
+                    rtt_min_ns: 50_000_000,
+                    busy: 2,
+                };
+                let now = start + Duration::from_millis(50) * round;
+                advice[usize::from(worker)] = Some(paths.report(PeerId(1), worker, &measured, now));
+            }
+            rtt_ns = if round == 20 { 80_000_000 } else { 52_000_000 };
+        }
+        let advice = advice[0].expect("reported");
+        let all = advice.lane_bytes_per_s.expect("paced") * 4;
+        assert!((80_000_000..126_000_000).contains(&all), "{all} of 100 MB/s");
+        assert_eq!(advice.lanes, Some(16));
+    }
+}

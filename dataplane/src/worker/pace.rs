@@ -1,0 +1,110 @@
+//! How fast a worker's lanes may send: the kernel's figures of each lane go to the path's control, and its ceiling and
+//! the configured one, divided among the lanes, go back into the sockets (SO_MAX_PACING_RATE: TCP paces itself, without
+//! rights and without `fq`).
+use std::time::Duration;
+
+use dwcp_engine::{Input, LaneId, PeerId};
+use dwcp_sys::socket::{set_pacing_rate, tcp_figures};
+
+use super::Worker;
+use crate::paths::Measured;
+
+/// Between two measurements while no lane stands.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// What was last seen of a lane's connection.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Seen {
+    acked_bytes: u64,
+    resent_bytes: u64,
+}
+
+impl Worker {
+    /// Measures all lanes and sets their rates.
+    pub(super) fn pace(&mut self) {
+        let mut peers: Vec<PeerId> = self.lanes.values().map(|lane| lane.peer).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        let spans = peers.into_iter().map(|peer| self.pace_peer(peer)).min();
+        self.next_pace = self.now + spans.unwrap_or(IDLE);
+    }
+
+    /// Measures the lanes to a peer. Says when to do so again.
+    pub(super) fn pace_peer(&mut self, peer: PeerId) -> Duration {
+        let measured = self.measure(peer);
+        let mut paths = self.node.paths.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let advice = paths.report(peer, self.index, &measured, self.now);
+        drop(paths);
+        if let Some(lanes) = advice.lanes {
+            self.engine_input(Input::PathLanes { peer, lanes });
+        }
+        let configured = self.configured_share();
+        let ceiling = match (configured, advice.lane_bytes_per_s) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let lanes: Vec<LaneId> =
+            self.lanes.iter().filter(|(_, lane)| lane.peer == peer).map(|(&id, _)| id).collect();
+        for id in lanes {
+            self.pace_lane(id, ceiling);
+        }
+        Duration::from_nanos(advice.span_ns)
+    }
+
+    /// What a lane's handshake carried is no part of what is measured.
+    pub(super) fn see_first(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let figures = self.proactor.fd(lane.socket).and_then(|fd| tcp_figures(&fd).ok());
+        lane.seen = figures.map_or(Seen::default(), |figures| Seen {
+            acked_bytes: figures.acked_bytes,
+            resent_bytes: figures.resent_bytes,
+        });
+    }
+
+    /// Each lane's part of the node's configured rate.
+    fn configured_share(&self) -> Option<u64> {
+        let total = self.node.plan().transport.pacing_bytes_per_s;
+        let lanes = self.keeper(|keeper| keeper.lanes_of_all()).max(1);
+        (total > 0).then(|| (total / u64::from(lanes)).max(1))
+    }
+
+    fn measure(&mut self, peer: PeerId) -> Measured {
+        let mut measured =
+            Measured { delivered_bytes: 0, resent_bytes: 0, rtt_ns: 0, rtt_min_ns: 0, busy: 0 };
+        let (mut weighted, mut weight) = (0u128, 0u128);
+        for lane in self.lanes.values_mut().filter(|lane| lane.peer == peer && !lane.closing) {
+            let Some(fd) = self.proactor.fd(lane.socket) else { continue };
+            // A connection that is gone says nothing; its lane hears of that by its next operation.
+            let Ok(figures) = tcp_figures(&fd) else { continue };
+            let delivered = figures.acked_bytes.saturating_sub(lane.seen.acked_bytes);
+            measured.delivered_bytes += delivered;
+            measured.resent_bytes += figures.resent_bytes.saturating_sub(lane.seen.resent_bytes);
+            lane.seen = Seen { acked_bytes: figures.acked_bytes, resent_bytes: figures.resent_bytes };
+            if figures.rtt_min_us != u32::MAX && figures.rtt_min_us > 0 {
+                let rtt_min_ns = u64::from(figures.rtt_min_us) * 1000;
+                let known = measured.rtt_min_ns;
+                measured.rtt_min_ns = if known == 0 { rtt_min_ns } else { known.min(rtt_min_ns) };
+            }
+            if figures.unsent_bytes > 0 || lane.sending.is_some() {
+                measured.busy += 1;
+                let lane_weight = u128::from(delivered) + 1;
+                weighted += u128::from(figures.rtt_us) * 1000 * lane_weight;
+                weight += lane_weight;
+            }
+        }
+        measured.rtt_ns = (weighted / weight.max(1)) as u64;
+        measured
+    }
+
+    fn pace_lane(&mut self, id: LaneId, ceiling: Option<u64>) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if lane.pacing == ceiling {
+            return;
+        }
+        let Some(fd) = self.proactor.fd(lane.socket) else { return };
+        if let Err(error) = set_pacing_rate(&fd, ceiling) {
+            tracing::warn!(%error, "a lane cannot be paced");
+        }
+        lane.pacing = ceiling;
+    }
+}
