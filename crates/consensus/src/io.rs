@@ -1,0 +1,267 @@
+//! The border of a replica: what goes in, what comes out, what is kept on disk. The driver's side of the contract
+//! stands here.
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::batch::Batch;
+use crate::crypto::{Certificate, Signature};
+use crate::types::{Digest, ReplicaId, Time, TransactionId};
+use crate::wire::{Reader, Wire, WireError};
+
+/// A replica of any protocol. One mutation, then a drain.
+///
+/// The driver carries outputs out in their order. One rule makes persistence safe: nothing that stands behind a
+/// [`Output::Persist`] may leave the machine before that record is durable. (It may go on handling inputs meanwhile,
+/// and make many records durable at once.)
+pub trait Replica {
+    /// Takes one input. Times never go back; a time that does is taken as the latest.
+    fn handle(&mut self, now: Time, input: Input<'_>);
+
+    /// The next thing to do; drained to `None` after each [`handle`](Self::handle).
+    fn poll_output(&mut self) -> Option<Output>;
+
+    /// When [`Input::Tick`] is due.
+    fn poll_timeout(&self) -> Time;
+
+    /// What is counted and what is bounded.
+    fn figures(&self) -> Figures;
+}
+
+/// What a replica is told.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Bytes of an authenticated peer.
+    Message {
+        /// Who sent them, by its connection's certificate.
+        from: ReplicaId,
+        /// One whole message.
+        bytes: &'a [u8],
+    },
+    /// A transaction of a client of this replica.
+    Submit {
+        /// Its name. The same name applies once, however often it is submitted and where.
+        transaction: TransactionId,
+        /// What the application will see.
+        payload: &'a [u8],
+    },
+    /// The application's state, as [`Output::TakeSnapshot`] asked for.
+    Snapshot {
+        /// After which position it was taken.
+        position: u64,
+        /// The same bytes at every replica that applied the same.
+        state: Arc<[u8]>,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What a replica wants done.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Send bytes to a peer. May be lost.
+    Send {
+        /// To whom.
+        to: ReplicaId,
+        /// One whole message.
+        bytes: Arc<[u8]>,
+    },
+    /// Make a record durable, in place of the one of the same key. A barrier: see [`Replica`].
+    Persist {
+        /// Under which key.
+        key: Key,
+        /// The record.
+        value: Vec<u8>,
+    },
+    /// The record of this key is of no more use.
+    Forget {
+        /// Which.
+        key: Key,
+    },
+    /// Apply transactions to the application.
+    Apply(Apply),
+    /// Answer with [`Input::Snapshot`] of the state after everything applied so far.
+    TakeSnapshot {
+        /// The position that was applied last.
+        position: u64,
+    },
+    /// Replace the application's whole state.
+    Restore {
+        /// The position that it was taken after.
+        position: u64,
+        /// `None` is the state before the first transaction.
+        state: Option<Arc<[u8]>>,
+    },
+    /// Everything applied up to here can never be taken back.
+    Certain {
+        /// The last such position.
+        position: u64,
+    },
+    /// A transaction was not taken.
+    Refused {
+        /// Which.
+        transaction: TransactionId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A replica signed two statements that exclude each other.
+    Evidence(Evidence),
+}
+
+/// Transactions at a position of the order.
+#[derive(Debug, Clone)]
+pub struct Apply {
+    /// Where in the order. Several batches may share a position; they come in order.
+    pub position: u64,
+    /// The batch.
+    pub batch: Batch,
+    /// Which of its transactions were applied before and must be passed over, by place, rising.
+    pub repeated: Vec<u32>,
+    /// Whether it can still be taken back.
+    pub finality: Finality,
+}
+
+impl Apply {
+    /// The transactions to apply, in order.
+    pub fn transactions(&self) -> impl Iterator<Item = (TransactionId, &[u8])> {
+        let numbered = self.batch.transactions().enumerate();
+        numbered
+            .filter(|(place, _)| self.repeated.binary_search(&(*place as u32)).is_err())
+            .map(|(_, transaction)| transaction)
+    }
+}
+
+/// How sure an order is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finality {
+    /// It stands but for an unlikely accident; a [`Output::Restore`] may take it back. Nothing irreversible may follow from it.
+    Probable,
+    /// It stands.
+    Certain,
+}
+
+/// Why a transaction was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too much waits already. Try later, or another replica.
+    Busy,
+    /// It does not fit into a batch.
+    TooLarge,
+    /// It was applied before, or its number is below what is remembered.
+    Repeated,
+}
+
+/// Two statements of one signer that exclude each other. Anybody can check it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// Who signed both.
+    pub culprit: ReplicaId,
+    /// Statements and signatures.
+    pub signed: [(Vec<u8>, Signature); 2],
+}
+
+/// A checkpoint that a quorum signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stable {
+    /// After which position.
+    pub position: u64,
+    /// Digest of the snapshot.
+    pub digest: Digest,
+    /// The signatures.
+    pub certificate: Certificate,
+}
+
+/// Counters for metrics, and sizes that have a bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Last position applied.
+    pub position: u64,
+    /// Last stable checkpoint.
+    pub stable: u64,
+    /// View or round.
+    pub mark: u64,
+    /// Messages that were refused: undecodable, of another epoch, out of bounds, falsely signed.
+    pub refused: u64,
+    /// Leaders given up.
+    pub leaders_given_up: u64,
+    /// States taken from peers.
+    pub transfers: u64,
+    /// Two certificates that exclude each other were seen: more replicas are faulty than was assumed.
+    pub conflicts: u64,
+    /// Slots or DAG rounds held.
+    pub log_length: usize,
+    /// Batches held.
+    pub batches: usize,
+    /// Messages put aside for later.
+    pub put_aside: usize,
+}
+
+/// Under which name a record is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The last stable checkpoint and its snapshot.
+    Stable,
+    /// A batch that this replica promised to keep.
+    Batch {
+        /// Who made it.
+        author: ReplicaId,
+        /// Its author's count.
+        sequence: u64,
+    },
+    /// Of a protocol: what kind, and which.
+    Protocol {
+        /// Told apart by the protocol.
+        kind: u8,
+        /// Slot, round or author.
+        number: u64,
+    },
+}
+
+impl Wire for Key {
+    fn write(&self, out: &mut Vec<u8>) {
+        let (tag, number) = match *self {
+            Self::Stable => ([0, 0, 0], 0),
+            Self::Batch { author, sequence } => {
+                let [low, high] = author.0.to_le_bytes();
+                ([1, low, high], sequence)
+            }
+            Self::Protocol { kind, number } => ([2, kind, 0], number),
+        };
+        tag.write(out);
+        number.write(out);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        let tag: [u8; 3] = Wire::read(input)?;
+        let number = u64::read(input)?;
+        match (tag, number) {
+            ([0, 0, 0], 0) => Ok(Self::Stable),
+            ([1, low, high], sequence) => {
+                Ok(Self::Batch { author: ReplicaId(u16::from_le_bytes([low, high])), sequence })
+            }
+            ([2, kind, 0], number) => Ok(Self::Protocol { kind, number }),
+            _ => Err(WireError::Invalid),
+        }
+    }
+}
+
+/// What a replica finds when it starts.
+#[derive(Debug)]
+pub enum Start {
+    /// It was never here: the cluster is new, or the replica is.
+    Fresh,
+    /// Its records as they were made durable.
+    Resume(Vec<(Key, Vec<u8>)>),
+    /// It was here before, and its records are gone or cannot be trusted. It votes again once nothing that it may have
+    /// forgotten can matter; until then it counts as faulty.
+    Lost,
+}
+
+/// A record that is not what was written. The driver starts the replica again with [`Start::Lost`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Corrupt;
+
+impl From<WireError> for Corrupt {
+    fn from(_: WireError) -> Self {
+        Self
+    }
+}

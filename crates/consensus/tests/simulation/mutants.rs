@@ -1,0 +1,80 @@
+//! The check of the checker: protocols with one deliberate bug each. The sweep must find every one of them.
+use std::panic::{catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+use std::thread;
+
+use dwcp_consensus::{Mutation, ProtocolKind};
+
+/// Seeds after which a bug counts as missed.
+const SEEDS: u64 = 600;
+
+/// The seed that finds a bug; `None` where none of the first does. `hint` found it once and is tried first.
+fn found_by(protocol: ProtocolKind, mutation: Mutation, hint: u64) -> Option<u64> {
+    let seeds = super::number("DWCP_CONSENSUS_MUTANT_SEEDS", SEEDS);
+    let finds = move |seed: &u64| catch_unwind(|| super::run(protocol, *seed, Some(mutation))).is_err();
+    let search = move || std::iter::once(hint).chain(0..seeds).find(finds);
+    let thread = thread::Builder::new().name(SILENT.into()).spawn(search).expect("a thread");
+    thread.join().expect("failures are caught")
+}
+
+/// Threads of this name fail without a word: it is what they are for.
+const SILENT: &str = "mutant";
+
+fn be_silent() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let speak = take_hook();
+        set_hook(Box::new(move |panic| {
+            if thread::current().name() != Some(SILENT) {
+                speak(panic);
+            }
+        }));
+    });
+}
+
+fn all_are_found(protocol: ProtocolKind, mutations: &[(Mutation, u64)]) {
+    be_silent();
+    let found = mutations.iter().map(|(mutation, hint)| (*mutation, found_by(protocol, *mutation, *hint)));
+    let found: Vec<_> = found.collect();
+    println!("{protocol:?}, seed that found the bug: {found:?}");
+    let missed: Vec<_> = found.iter().filter(|(_, seed)| seed.is_none()).collect();
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+#[test]
+fn bugs_in_pbft_are_found() {
+    let bugs = [
+        (Mutation::UncertifiedBatches, 0),
+        (Mutation::AppliesRepeated, 0),
+        (Mutation::CheckpointUncompared, 7),
+        (Mutation::SnapshotUnchecked, 0),
+        (Mutation::PrepareQuorumSmall, 0),
+        (Mutation::CommitQuorumSmall, 4),
+        (Mutation::VotesUnpersisted, 12),
+        (Mutation::PreparedUnpersisted, 4),
+        (Mutation::LostVotesAtOnce, 12),
+        (Mutation::ViewChangeForgets, 7),
+        (Mutation::PreparedUnchecked, 137),
+        (Mutation::LowestViewWins, 382),
+        (Mutation::NewViewDropsLast, 7),
+    ];
+    all_are_found(ProtocolKind::Pbft, &bugs);
+}
+
+#[test]
+fn bugs_in_bullshark_are_found() {
+    let bugs = [
+        (Mutation::HeaderUnpersisted, 0),
+        (Mutation::VotesUnpersisted, 0),
+        (Mutation::VotesTwice, 0),
+        (Mutation::HeaderQuorumSmall, 0),
+        (Mutation::ParentsUnawaited, 0),
+        (Mutation::VerticesUnchecked, 0),
+        (Mutation::ParentsUncounted, 0),
+        (Mutation::CommitSupportSmall, 0),
+        (Mutation::LeaderPathUnchecked, 0),
+        (Mutation::LeadersSkipped, 0),
+        (Mutation::LostVotesAtOnce, 0),
+    ];
+    all_are_found(ProtocolKind::Bullshark, &bugs);
+}
