@@ -33,7 +33,7 @@ pub use config::{Config, MILLISECOND};
 pub use crypto::{Certificate, Check, Crypto, RandomProof, Signature, Signed};
 pub use ed25519::{BadKey, Ed25519, PublicKeys};
 #[cfg(feature = "mutations")]
-pub use hostile::{Lies, start_hostile};
+pub use hostile::{Lies, reencoded, start_hostile};
 pub use io::{
     Apply, Corrupt, Evidence, Figures, Finality, Input, Key, Output, Refusal, Replica, Stable, Start,
 };

@@ -86,6 +86,21 @@ pub fn start_hostile(
     })
 }
 
+/// What bytes decode to, encoded again; `None` where they do not decode.
+#[must_use]
+pub fn reencoded(kind: ProtocolKind, bytes: &[u8]) -> Option<Vec<u8>> {
+    let (head, body) = bytes.split_at_checked(ENVELOPE_BYTES)?;
+    let body = match head[ENVELOPE_BYTES - 1] {
+        0 => CoreMessage::decoded(body).ok()?.encoded(),
+        1 => match kind {
+            ProtocolKind::Pbft => <Pbft as Protocol>::Message::decoded(body).ok()?.encoded(),
+            ProtocolKind::Bullshark => <Bullshark as Protocol>::Message::decoded(body).ok()?.encoded(),
+        },
+        _ => return None,
+    };
+    Some([head, &body].concat())
+}
+
 impl<P: Lie> Liar<P> {
     fn new(node: Node<P>, lies: Lies, seed: u64) -> Self {
         Self { node, lies, chance: seed, outputs: VecDeque::new(), heard: VecDeque::new() }

@@ -2,6 +2,7 @@
 //!
 //! `DWCP_CONSENSUS_SEEDS` asks for more seeds of each protocol, from `DWCP_CONSENSUS_FIRST` on.
 mod check;
+mod decoders;
 mod disk;
 mod keys;
 mod mutants;

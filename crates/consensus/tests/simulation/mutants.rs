@@ -47,7 +47,6 @@ fn bugs_in_pbft_are_found() {
         (Mutation::UncertifiedBatches, 0),
         (Mutation::AppliesRepeated, 0),
         (Mutation::CheckpointUncompared, 7),
-        (Mutation::SnapshotUnchecked, 0),
         (Mutation::PrepareQuorumSmall, 0),
         (Mutation::CommitQuorumSmall, 4),
         (Mutation::VotesUnpersisted, 12),
@@ -65,16 +64,17 @@ fn bugs_in_pbft_are_found() {
 fn bugs_in_bullshark_are_found() {
     let bugs = [
         (Mutation::HeaderUnpersisted, 0),
-        (Mutation::VotesUnpersisted, 0),
+        (Mutation::VotesUnpersisted, 21),
         (Mutation::VotesTwice, 0),
         (Mutation::HeaderQuorumSmall, 0),
-        (Mutation::ParentsUnawaited, 0),
+        (Mutation::ParentsUnawaited, 2),
         (Mutation::VerticesUnchecked, 0),
-        (Mutation::ParentsUncounted, 0),
-        (Mutation::CommitSupportSmall, 0),
-        (Mutation::LeaderPathUnchecked, 0),
-        (Mutation::LeadersSkipped, 0),
-        (Mutation::LostVotesAtOnce, 0),
+        (Mutation::ParentsUncounted, 112),
+        (Mutation::CommitSupportSmall, 295),
+        (Mutation::LeaderPathUnchecked, 112),
+        (Mutation::LeadersSkipped, 112),
+        (Mutation::LostVotesAtOnce, 12),
+        (Mutation::SnapshotUnchecked, 0),
     ];
     all_are_found(ProtocolKind::Bullshark, &bugs);
 }

@@ -3,7 +3,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use dwcp_consensus::{Config, Digest, Input, MILLISECOND, Output, ReplicaId, Time, TransactionId};
+use dwcp_consensus::{Config, Digest, Input, Key, MILLISECOND, Output, ReplicaId, Time, TransactionId};
 
 use crate::check::Check;
 use crate::disk::Item;
@@ -67,12 +67,16 @@ pub(crate) struct World {
     summary: Summary,
     /// How many messages were heard, by sender, plane and tag. For whoever looks at a failed seed.
     heard: BTreeMap<(u16, Option<u8>, Option<u8>), u64>,
+    /// Some messages of each kind, where somebody wants them.
+    pub(crate) tap: Option<Vec<Arc<[u8]>>>,
 }
 
 /// So long after the faults end everything must be done.
 const PATIENCE: Time = 240 * SECOND;
 /// A client submits again after so long without an answer.
 const CLIENT_PATIENCE: Time = 2 * SECOND;
+/// Messages of each sender and kind that a tap takes at least.
+const TAPPED_MAX: u64 = 8;
 /// More events than any sound run has: something answers itself.
 const EVENTS_MAX: u64 = 1_500_000;
 
@@ -94,6 +98,7 @@ impl World {
             clients,
             summary: Summary::default(),
             heard: BTreeMap::new(),
+            tap: None,
         };
         world.begin();
         world
@@ -119,6 +124,18 @@ impl World {
 
     /// Until everything submitted is applied everywhere.
     pub(crate) fn run(mut self) -> Summary {
+        self.go();
+        self.summarise()
+    }
+
+    /// As [`run`](Self::run); returns what the tap took, and the records of a replica.
+    pub(crate) fn run_and_look(mut self) -> (Vec<Arc<[u8]>>, Vec<(Key, Vec<u8>)>) {
+        self.go();
+        let records = self.nodes[1].instances[0].disk.records();
+        (self.tap.take().unwrap_or_default(), records)
+    }
+
+    fn go(&mut self) {
         while let Some(Reverse((at, _, number))) = self.events.pop() {
             self.now = at;
             let event = self.bodies.remove(&number).expect("an event has a body");
@@ -133,7 +150,6 @@ impl World {
                 assert!(self.now < self.scenario.calm + PATIENCE, "not done in time: {}", self.stuck());
             }
         }
-        self.summarise()
     }
 
     fn handle(&mut self, event: Event) {
@@ -142,7 +158,12 @@ impl World {
                 let last = bytes.last().copied().map_or(0, u64::from);
                 self.trace(&[to.node as u64, u64::from(from.0), bytes.len() as u64, last]);
                 let kind = (from.0, bytes.get(8).copied(), bytes.get(9).copied());
-                *self.heard.entry(kind).or_default() += 1;
+                let heard = self.heard.entry(kind).or_default();
+                *heard += 1;
+                let wanted = *heard <= TAPPED_MAX || heard.is_multiple_of(64);
+                if let Some(tap) = self.tap.as_mut().filter(|_| wanted) {
+                    tap.push(bytes.clone());
+                }
                 self.input(to, life, Input::Message { from, bytes: &bytes });
             }
             Event::Snapshot { to, life, position, state } => {
