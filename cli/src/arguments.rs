@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use dwcp_api::{TransferId, TransferQuery, TransferState};
+use dwcp_api::{EventQuery, TransferId, TransferQuery, TransferState};
 
 use crate::units::parse_duration;
 
@@ -64,9 +64,37 @@ pub(crate) enum Command {
     Stats,
     /// Look for what keeps the node from working well, and say what to do
     Doctor(Doctor),
-    /// Check and show the configuration
+    /// Show, explain, check and change the configuration
     #[command(subcommand)]
     Config(Config),
+    /// Show the circuit breakers, or close them
+    #[command(subcommand, name = "circuit-breaker")]
+    CircuitBreaker(CircuitBreaker),
+    /// List what happened to the node
+    Events(Events),
+    /// Print what control logs
+    Logs(Events),
+    /// Wait until the node is ready, drained or stopped, 30s or --timeout at most
+    Wait {
+        /// For what
+        what: WaitFor,
+    },
+    /// Take no new transfers and wait until none is under way, 5m or --timeout at most
+    Shutdown {
+        /// Required: the processes themselves are stopped by their service manager
+        #[arg(long, required = true)]
+        drain: bool,
+    },
+    /// The same as `shutdown --drain`
+    Drain,
+    /// Take transfers again
+    Undrain,
+    /// Copy what the node knows of transfers, or check a copy
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Give a drained node such a copy for its next start
+    #[command(subcommand)]
+    Restore(Restore),
     /// Print the fingerprint that peers list as this node's identity
     Identity,
     /// List the peers
@@ -272,7 +300,145 @@ pub(crate) enum Config {
     Show {
         /// A file to show instead of the daemon's values
         file: Option<PathBuf>,
+        /// Say where each value comes from
+        #[arg(long)]
+        origin: bool,
     },
+    /// Print the value of one key
+    Get {
+        /// Such as transport.max_streams
+        key: String,
+    },
+    /// Set keys, for good: at once where that is possible, else with the next restart
+    Set {
+        /// Such as transport.max_streams=512
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = parse_assignment)]
+        assignments: Vec<(String, String)>,
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take back what was set
+    Unset {
+        /// Keys
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Say what the files hold that the daemon does not use yet
+    Diff,
+    /// Read the files again; a wrong configuration changes nothing
+    Reload,
+    /// Say what a key does
+    Explain {
+        /// Such as transport.max_streams
+        key: String,
+    },
+}
+
+/// What to do with the circuit breakers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CircuitBreaker {
+    /// Show them: that of the node, and one for each peer
+    State,
+    /// Close all of them, and let what waited go on
+    Reset {
+        /// Only that of this peer
+        #[arg(long, value_name = "PEER")]
+        peer: Option<String>,
+    },
+}
+
+/// What to do with copies of the state.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Backup {
+    /// Write a consistent copy while the node works; an SQLite file
+    State {
+        /// Where to; `-` = standard output
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Check that a copy is whole and fits the daemon's version
+    Verify {
+        /// The copy
+        file: PathBuf,
+    },
+}
+
+/// What to restore.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Restore {
+    /// Transfers and their history; the node must be drained
+    State {
+        /// The copy
+        #[arg(long, value_name = "FILE")]
+        input: PathBuf,
+        /// Only check it
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Arguments of `events` and `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on with what comes, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// The newest so many [default: 100]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(EventQuery::LIMIT_MAX)))]
+    pub(crate) lines: Option<u16>,
+    /// Only of this component, such as health, jobs, link, breaker
+    #[arg(long, value_name = "NAME")]
+    pub(crate) component: Option<String>,
+    /// Only so bad or worse
+    #[arg(long, value_enum)]
+    pub(crate) level: Option<Level>,
+}
+
+/// How bad a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Level {
+    /// Whether a line of that level is shown; unknown ones are.
+    pub(crate) fn takes(self, name: &str) -> bool {
+        Self::from_str(name, true).map_or(true, |level| level >= self)
+    }
+}
+
+/// What `wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitFor {
+    /// Transfers are taken
+    Ready,
+    /// No transfer is under way, and none will be
+    Drained,
+    /// Neither half runs
+    Stopped,
+}
+
+impl WaitFor {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Drained => "drained",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+fn parse_assignment(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, such as transport.max_streams=512")?;
+    if key.is_empty() { Err("there is no key before the `=`".into()) } else { Ok((key.into(), value.into())) }
 }
 
 /// Shells with completions.

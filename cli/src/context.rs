@@ -1,4 +1,5 @@
 //! What every subcommand needs: how to reach the daemon and how to speak to the person.
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dwcp_api::client::Client;
@@ -58,6 +59,21 @@ impl Context {
         self.timeout.unwrap_or(RETURN_TIMEOUT)
     }
 
+    /// How long to wait for something that takes `usual`.
+    pub(crate) fn timeout_or(&self, usual: Duration) -> Duration {
+        self.timeout.unwrap_or(usual)
+    }
+
+    /// The sockets that the halves of this node may listen at.
+    pub(crate) fn sockets(&self) -> Vec<PathBuf> {
+        let control = match &self.wanted.socket {
+            Some(socket) => vec![socket.clone()],
+            None => endpoint::usual_sockets(self.wanted.runtime_directory.as_deref()),
+        };
+        let dataplane = control.iter().map(|socket| socket.with_file_name(DATAPLANE_SOCKET));
+        dataplane.chain(control.iter().cloned()).collect()
+    }
+
     /// Says something beside the result.
     pub(crate) fn note(&self, line: &str) {
         if !self.quiet {
@@ -68,6 +84,8 @@ impl Context {
 
 /// What says where the daemon's sockets are: for people, and by systemd.exec(5).
 const RUNTIME_VARIABLES: [&str; 2] = ["DWCP_RUNTIME_DIR", "RUNTIME_DIRECTORY"];
+/// Beside control's.
+const DATAPLANE_SOCKET: &str = "dataplane.sock";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than the longest pause of the supervisor and a start of control.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -110,6 +110,7 @@ impl From<ClientError> for Failure {
             | ClientError::Schema { .. }
             | ClientError::TooLong { .. }
             | ClientError::Utf8
+            | ClientError::Output(_)
             | ClientError::Address(_) => Self::general(message),
         }
     }

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use dwcp_abi::link::Event;
 use dwcp_api::{RecentError, Timestamp};
-use dwcp_config::Config;
-use dwcp_policy::{Breaker, BreakerLimits};
+use dwcp_config::{Changes, Config, Findings};
 use dwcp_sys::doorbell::Doorbell;
 
 use crate::figures::{Figures, Rates};
 use crate::jobs::{Jobs, Now, Then};
+use crate::journal::Journal;
 use crate::link::Attachment;
 use crate::peers::Peers;
-use crate::settings::Settings;
+use crate::recovery::{Recoveries, Try};
+use crate::settings::{self, Keep, SetError, Settings, Sources};
 use crate::store::{Change, Recovered, Store, StoreError};
 
 /// The shared state of the process.
@@ -25,27 +26,38 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) http: crate::metrics::HttpCounters,
     pub(crate) health: RwLock<Arc<crate::health::Rendered>>,
+    /// Wakes the monitor before its second is over.
+    pub(crate) monitor_wake: tokio::sync::Notify,
     pub(crate) node_id: String,
     /// What the processes were started with.
     pub(crate) start_config: Config,
+    pub(crate) journal: Arc<Journal>,
+    /// The store's file; copies are made beside it.
+    pub(crate) store_file: std::path::PathBuf,
+    sources: Sources,
+    level: crate::log::LevelHandle,
+    /// One change of the configuration at a time.
+    changing: Mutex<()>,
     start: Instant,
     shared: Mutex<Shared>,
     settings: RwLock<Arc<Settings>>,
     generation: AtomicU64,
     is_stopping: AtomicBool,
     link_alive_ms: AtomicU64,
+    wants_restart: AtomicBool,
 }
 
 /// What stands behind the lock.
 pub(crate) struct Shared {
     pub(crate) jobs: Jobs,
     pub(crate) peers: Peers,
-    pub(crate) breaker: Breaker,
+    pub(crate) recoveries: Recoveries,
     pub(crate) dataplane: Option<Arc<Attachment>>,
     /// SHA-256 of the node's certificate, once the dataplane said it.
     pub(crate) fingerprint: Option<[u8; 32]>,
     pub(crate) figures: Figures,
     pub(crate) rates: Rates,
+    pub(crate) links: Vec<crate::links::Link>,
     pub(crate) recent_errors: VecDeque<RecentError>,
     pub(crate) totals: Totals,
     /// Why there is no dataplane.
@@ -54,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) is_version_wrong: bool,
     pub(crate) store_trouble: Option<String>,
     pub(crate) is_reload_failed: bool,
+    /// When the last copy of the state was made, and its bytes.
+    pub(crate) backup: Option<(u64, u64)>,
     pub(crate) metrics_listener: Option<(u16, bool)>,
     /// When the dataplane was attached, by the clock of its heartbeats.
     pub(crate) attached_ns: u64,
@@ -64,36 +78,32 @@ pub(crate) struct Shared {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Totals {
     pub(crate) dataplane_restarts: u64,
-    pub(crate) recovery_attempts: u64,
-    pub(crate) recovery_successes: u64,
     pub(crate) garbage: u64,
 }
 
 impl App {
     /// Puts everything together; starts nothing.
-    pub(crate) fn new(settings: Settings, store: Store, recovered: Recovered, wake: Doorbell) -> Self {
+    pub(crate) fn new(start: crate::Start, store: Store, recovered: Recovered, wake: Doorbell) -> Self {
+        let crate::Start { settings, sources, journal, level } = start;
         let config = &settings.config;
         let mut peers = Peers::default();
         peers.handle_config(config);
-        let limits = BreakerLimits {
-            failure_threshold: config.circuit_breaker.failure_threshold,
-            timeout: config.circuit_breaker.timeout,
-            success_threshold: config.circuit_breaker.success_threshold,
-        };
         let shared = Shared {
-            jobs: Jobs::new(recovered),
+            jobs: Jobs::new(recovered, config),
             peers,
-            breaker: Breaker::new(limits),
+            recoveries: Recoveries::new(config),
             dataplane: None,
             fingerprint: None,
             figures: Figures::default(),
             rates: Rates::default(),
+            links: Vec::new(),
             recent_errors: VecDeque::new(),
             totals: Totals::default(),
             link_trouble: None,
             is_version_wrong: false,
             store_trouble: None,
             is_reload_failed: false,
+            backup: None,
             metrics_listener: None,
             attached_ns: 0,
             last_instance: None,
@@ -103,14 +113,21 @@ impl App {
             store,
             http: crate::metrics::HttpCounters::default(),
             health: RwLock::new(Arc::new(crate::health::Rendered::starting())),
+            monitor_wake: tokio::sync::Notify::new(),
             node_id: node_id(config),
             start_config: config.clone(),
+            journal,
+            store_file: std::path::PathBuf::new(),
+            sources,
+            level,
+            changing: Mutex::new(()),
             start: Instant::now(),
             shared: Mutex::new(shared),
             settings: RwLock::new(Arc::new(settings)),
             generation: AtomicU64::new(unix_ms()),
             is_stopping: AtomicBool::new(false),
             link_alive_ms: AtomicU64::new(0),
+            wants_restart: AtomicBool::new(false),
         }
     }
 
@@ -147,14 +164,45 @@ impl App {
     }
 
     fn handle_stored(self: &Arc<Self>, id: u64, then: Then, result: Result<(), StoreError>) {
-        self.change(|shared, _| {
-            shared.jobs.handle_stored(id, then, result.is_ok());
-            match result {
-                Ok(()) if shared.jobs.unstored() == 0 => shared.store_trouble = None,
-                Ok(()) => {}
-                Err(error) => shared.store_trouble = Some(error.to_string()),
-            }
+        let is_changed = self.change(|shared, now| {
+            shared.jobs.handle_stored(id, then, result.is_ok(), now);
+            shared.handle_store_result(result)
         });
+        if is_changed {
+            crate::health::check(self, crate::health::Round::Changed);
+        }
+    }
+
+    /// Does what recovery wants done now.
+    pub(crate) fn recover(self: &Arc<Self>) {
+        for wanted in self.change(|shared, now| shared.recoveries.poll(now)) {
+            match wanted {
+                Try::Dataplane => self.recover_dataplane(),
+                Try::Store => {
+                    let app = Arc::clone(self);
+                    self.store.probe(move |result| {
+                        if app.change(|shared, _| shared.handle_store_result(result)) {
+                            crate::health::check(&app, crate::health::Round::Changed);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    fn recover_dataplane(self: &Arc<Self>) {
+        let is_stuck = self.change(|shared, now| {
+            // It has failed once more: the last try, or the first look, was in vain.
+            shared.jobs.gate.node().handle_failure(now.uptime);
+            crate::health::is_stuck(shared)
+        });
+        self.wants_restart.store(is_stuck, Ordering::Release);
+        self.ring();
+    }
+
+    /// Whether the attached dataplane is to be ended; true once for each try.
+    pub(crate) fn takes_restart(&self) -> bool {
+        self.wants_restart.swap(false, Ordering::AcqRel)
     }
 
     fn ring(&self) {
@@ -168,16 +216,77 @@ impl App {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Uses another configuration from now on.
-    pub(crate) fn use_settings(self: &Arc<Self>, mut settings: Settings) {
+    /// Reads the configuration again and uses it. A wrong one changes nothing.
+    ///
+    /// # Errors
+    /// Every mistake found.
+    pub(crate) fn reload(self: &Arc<Self>) -> Result<dwcp_api::ConfigChange, Findings> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        match settings::load(&self.sources) {
+            Ok(settings) => {
+                let change = self.use_settings(settings);
+                let restart_required = change.restart_required.join(", ");
+                tracing::info!(component = "control", restart_required, "configuration loaded again");
+                Ok(change)
+            }
+            Err(findings) => {
+                self.lock().is_reload_failed = true;
+                self.note_error("control", "configuration", &findings.to_string());
+                tracing::error!(component = "control", %findings, "configuration is wrong: the former one stays in use");
+                Err(findings)
+            }
+        }
+    }
+
+    /// What reading the configuration again would change.
+    ///
+    /// # Errors
+    /// Every mistake found.
+    pub(crate) fn reload_dry(&self) -> Result<dwcp_api::ConfigChange, Findings> {
+        let mut settings = settings::load(&self.sources)?;
         settings.compare_with_start(&self.start_config);
+        Ok(settings.change_from(&self.settings(), Keep::No))
+    }
+
+    /// Sets and unsets keys, for good.
+    ///
+    /// # Errors
+    /// They are wrong, somebody else was faster, or they cannot be kept; then nothing has changed.
+    pub(crate) fn set(
+        self: &Arc<Self>,
+        changes: &Changes,
+        expected_hash: Option<&str>,
+        keep: Keep,
+    ) -> Result<dwcp_api::ConfigChange, SetError> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.settings();
+        if expected_hash.is_some_and(|hash| hash != current.hash) {
+            return Err(SetError::Stale);
+        }
+        let mut settings = settings::set(&self.sources, &current, changes, keep)?;
+        if keep == Keep::Yes {
+            return Ok(self.use_settings(settings));
+        }
+        settings.compare_with_start(&self.start_config);
+        Ok(settings.change_from(&current, keep))
+    }
+
+    /// Uses another configuration from now on.
+    fn use_settings(self: &Arc<Self>, mut settings: Settings) -> dwcp_api::ConfigChange {
+        settings.compare_with_start(&self.start_config);
+        let change = settings.change_from(&self.settings(), Keep::Yes);
+        crate::log::set_level(&self.level, settings.config.monitoring.log_level);
         self.change(|shared, _| {
             shared.peers.handle_config(&settings.config);
+            shared.jobs.gate.handle_config(&settings.config);
+            shared.recoveries.handle_config(&settings.config);
             shared.is_reload_failed = false;
         });
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         self.generation.fetch_add(1, Ordering::Release);
         self.ring();
+        crate::health::check(self, crate::health::Round::Changed);
+        change
     }
 
     /// Ends the link's thread at its next turn.
@@ -189,6 +298,11 @@ impl App {
     /// Keeps one of the last errors for `/health?verbose=true`.
     pub(crate) fn note_error(&self, component: &str, kind: &str, message: &str) {
         self.lock().note_error(component, kind, message);
+    }
+
+    /// A copy of the state was made.
+    pub(crate) fn note_backup(&self, bytes: u64) {
+        self.lock().backup = Some((unix_ms(), bytes));
     }
 
     /// How long the link's thread has not turned.
@@ -229,13 +343,11 @@ impl App {
         let attached = attachment.attached;
         self.change(|shared, now| {
             let is_new = shared.last_instance.replace(attached.instance) != Some(attached.instance);
-            if shared.totals.recovery_attempts > 0 || shared.link_trouble.is_some() {
-                shared.totals.recovery_successes += 1;
-            }
             if is_new {
                 // A new process may well work where the one before failed.
-                shared.breaker.state(now.uptime);
-                shared.breaker.handle_replacement();
+                let breaker = shared.jobs.gate.node();
+                breaker.state(now.uptime);
+                breaker.handle_replacement();
                 shared.rates = Rates::default();
             }
             shared.totals.dataplane_restarts += u64::from(is_new && shared.fingerprint.is_some());
@@ -263,7 +375,6 @@ impl App {
     pub(crate) fn handle_link_trouble(&self, trouble: &str, is_version: bool) {
         let mut shared = self.lock();
         shared.is_version_wrong = is_version;
-        shared.totals.recovery_attempts += u64::from(shared.last_instance.is_some());
         if shared.link_trouble.as_deref() == Some(trouble) {
             return;
         }
@@ -307,6 +418,23 @@ impl App {
 }
 
 impl Shared {
+    /// Whether the store's state is another one now.
+    fn handle_store_result(&mut self, result: Result<(), StoreError>) -> bool {
+        let before = self.store_trouble.is_some();
+        match result {
+            Ok(()) if self.jobs.unstored() == 0 => self.store_trouble = None,
+            Ok(()) => {}
+            Err(error) => {
+                let text = error.to_string();
+                if !before {
+                    self.note_error("store", "write", &text);
+                }
+                self.store_trouble = Some(text);
+            }
+        }
+        before != self.store_trouble.is_some()
+    }
+
     fn note_error(&mut self, component: &str, kind: &str, message: &str) {
         let error = RecentError {
             timestamp: Timestamp::from_unix_ms(unix_ms()),

@@ -65,7 +65,9 @@ fn features(attachment: &Attachment) -> Option<Vec<Feature>> {
 pub(crate) struct Rates {
     cores: Vec<CoreRates>,
     goodput: RateMeter,
+    cpu_ns: RateMeter,
     plain: Window,
+    jobs: Window,
 }
 
 #[derive(Debug, Clone)]
@@ -75,7 +77,7 @@ pub(crate) struct CoreRates {
     pub(crate) busy_ns: RateMeter,
 }
 
-/// Compression counters of five minutes.
+/// Two counters over five minutes.
 #[derive(Debug, Default)]
 struct Window {
     samples: VecDeque<(Duration, u64, u64)>,
@@ -83,7 +85,13 @@ struct Window {
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { cores: Vec::new(), goodput: RateMeter::new(GOODPUT_WINDOW), plain: Window::default() }
+        Self {
+            cores: Vec::new(),
+            goodput: RateMeter::new(GOODPUT_WINDOW),
+            cpu_ns: RateMeter::new(CPU_WINDOW),
+            plain: Window::default(),
+            jobs: Window::default(),
+        }
     }
 }
 
@@ -103,6 +111,17 @@ impl Rates {
         let (input, output) =
             (figures.sum(WorkerCounter::CompressBytesIn), figures.sum(WorkerCounter::CompressBytesOut));
         self.plain.observe(now, input, output);
+        self.jobs.observe(now, figures.sum(WorkerCounter::Requests), figures.sum(WorkerCounter::JobsFailed));
+    }
+
+    /// CPU time of both processes so far.
+    pub(crate) fn observe_cpu(&mut self, now: Duration, total_ns: u64) {
+        self.cpu_ns.observe(now, total_ns);
+    }
+
+    /// CPU time of both processes over the last seconds, in percent of one core.
+    pub(crate) fn cpu_percent(&self) -> f64 {
+        self.cpu_ns.per_second().unwrap_or(0.0) / 1e7
     }
 
     /// Rates of one worker.
@@ -117,14 +136,24 @@ impl Rates {
 
     /// Original by compressed bytes over five minutes; none until 1 MiB was compressed.
     pub(crate) fn compression_ratio(&self) -> Option<f64> {
-        let (&(_, first_in, first_out), &(_, last_in, last_out)) =
-            (self.plain.samples.front()?, self.plain.samples.back()?);
-        let (input, output) = (last_in.wrapping_sub(first_in), last_out.wrapping_sub(first_out));
+        let (input, output) = self.plain.growth()?;
         (input >= COMPRESSED_BYTES_MIN && output > 0).then(|| input as f64 / output as f64)
+    }
+
+    /// Percent of the jobs that failed, over five minutes; zero while there were none.
+    pub(crate) fn error_percent(&self) -> f64 {
+        let (begun, failed) = self.jobs.growth().unwrap_or((0, 0));
+        if begun == 0 { 0.0 } else { 100.0 * failed as f64 / begun as f64 }
     }
 }
 
 impl Window {
+    /// By how much both have grown.
+    fn growth(&self) -> Option<(u64, u64)> {
+        let (&(_, first_a, first_b), &(_, last_a, last_b)) = (self.samples.front()?, self.samples.back()?);
+        Some((last_a.wrapping_sub(first_a), last_b.wrapping_sub(first_b)))
+    }
+
     fn observe(&mut self, now: Duration, input: u64, output: u64) {
         if self.samples.back().is_some_and(|&(_, before, _)| input < before) {
             self.samples.clear();
@@ -147,6 +176,7 @@ pub(crate) fn monotonic_ns() -> u64 {
 
 const FEATURES_MAX: usize = 64;
 const CORE_WINDOW: Duration = Duration::from_secs(4);
+const CPU_WINDOW: Duration = Duration::from_secs(10);
 const GOODPUT_WINDOW: Duration = Duration::from_secs(60);
 const COMPRESSION_WINDOW: Duration = Duration::from_secs(300);
 const COMPRESSED_BYTES_MIN: u64 = 1 << 20;

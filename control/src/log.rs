@@ -2,6 +2,7 @@
 //! level follows the configuration.
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use dwcp_api::Timestamp;
@@ -15,19 +16,27 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
+use crate::journal::{Journal, JournalLayer};
+
 /// Changes the level while the process runs.
 pub(crate) type LevelHandle = reload::Handle<LevelFilter, Registry>;
 
-/// Starts logging on standard output.
-pub(crate) fn start(level: dwcp_config::LogLevel) -> LevelHandle {
+/// Starts logging on standard output and into the journal.
+pub(crate) fn start(level: dwcp_config::LogLevel, journal: Arc<Journal>) -> LevelHandle {
     let (filter, handle) = reload::Layer::new(filter(level));
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(JournalLayer(journal));
     if std::io::stdout().is_terminal() {
         registry.with(tracing_subscriber::fmt::layer().with_target(false)).init();
     } else {
         registry.with(tracing_subscriber::fmt::layer().event_format(JsonLines)).init();
     }
     handle
+}
+
+/// A level of no log at all.
+#[cfg(test)]
+pub(crate) fn unread() -> LevelHandle {
+    reload::Layer::new(LevelFilter::OFF).1
 }
 
 /// Uses another level from now on.
@@ -82,11 +91,12 @@ where
     }
 }
 
+/// What one line carries.
 #[derive(Default)]
-struct Fields {
-    component: Option<String>,
-    message: String,
-    rest: Vec<(&'static str, serde_json::Value)>,
+pub(crate) struct Fields {
+    pub(crate) component: Option<String>,
+    pub(crate) message: String,
+    pub(crate) rest: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Fields {

@@ -6,12 +6,15 @@ mod figures;
 mod health;
 mod http;
 mod jobs;
+mod journal;
 mod link;
+mod links;
 mod log;
 mod metrics;
 mod monitor;
 mod notify;
 mod peers;
+mod recovery;
 mod settings;
 mod store;
 
@@ -25,14 +28,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::arguments::{Arguments, Places};
+use crate::journal::Journal;
 use crate::notify::Notifier;
-use crate::settings::Settings;
+use crate::settings::{Settings, Sources};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let path =
         dwcp_config::locate(arguments.config.as_deref(), std::env::var_os("DWCP_CONFIG").map(PathBuf::from));
-    let settings = match settings::load(path.as_deref()) {
+    let overrides = Some(arguments.state_dir.join(OVERRIDES_NAME));
+    let sources = Sources { file: path, overrides };
+    let settings = match settings::load(&sources) {
         Ok(settings) => settings,
         Err(findings) => {
             eprintln!("{findings}");
@@ -40,11 +46,14 @@ fn main() -> ExitCode {
         }
     };
     if arguments.validate {
-        println!("{}: valid", path.map_or_else(|| "defaults".into(), |path| path.display().to_string()));
+        let file = sources.file.as_ref().map_or_else(|| "defaults".into(), |path| path.display().to_string());
+        println!("{file}: valid");
         return ExitCode::SUCCESS;
     }
-    let level = log::start(settings.config.monitoring.log_level);
-    match run(&arguments, settings, path, &level) {
+    let journal = Arc::new(Journal::default());
+    let level = log::start(settings.config.monitoring.log_level, Arc::clone(&journal));
+    let start = Start { settings, sources, journal, level };
+    match run(&arguments, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(component = "control", error = format!("{error:#}"), "cannot run");
@@ -54,16 +63,42 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(
-    arguments: &Arguments,
-    settings: Settings,
-    path: Option<PathBuf>,
-    level: &log::LevelHandle,
-) -> anyhow::Result<()> {
-    let places = Places::new(arguments, &settings.config)?;
+/// What was there before anything ran.
+pub(crate) struct Start {
+    pub(crate) settings: Settings,
+    pub(crate) sources: Sources,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) level: log::LevelHandle,
+}
+
+#[cfg(test)]
+impl Start {
+    /// Defaults, and a log that nobody reads.
+    pub(crate) fn of_defaults() -> Self {
+        let sources = Sources::default();
+        let settings = settings::load(&sources).unwrap();
+        Self { settings, sources, journal: Arc::default(), level: log::unread() }
+    }
+}
+
+fn run(arguments: &Arguments, start: Start) -> anyhow::Result<()> {
+    let places = Places::new(arguments, &start.settings.config)?;
+    match store::adopt_pending(
+        &places.store,
+        dwcp_api::Timestamp::from(std::time::SystemTime::now()).unix_ms(),
+    ) {
+        Ok(None) => {}
+        Ok(Some(kept)) => {
+            let kept = kept.display().to_string();
+            tracing::warn!(component = "store", kept, "state restored from a copy; the former one is kept");
+        }
+        Err(error) => tracing::error!(component = "store", %error, "copy not used; the state is as it was"),
+    }
     let (store, recovered) = store::Store::open(places.store.clone())?;
     let (unfinished, next_job) = (recovered.unfinished.len(), recovered.next_id);
-    let app = Arc::new(App::new(settings, store, recovered, dwcp_sys::doorbell::Doorbell::create()?));
+    let mut app = App::new(start, store, recovered, dwcp_sys::doorbell::Doorbell::create()?);
+    app.store_file.clone_from(&places.store);
+    let app = Arc::new(app);
     tracing::info!(
         component = "control",
         version = env!("CARGO_PKG_VERSION"),
@@ -71,9 +106,13 @@ fn run(
         next_job,
         "control started"
     );
+    if let Err(error) = dwcp_sys::scheduling::take_short_turns(TURN) {
+        // Answers are late then while every core is a worker's; everything else is the same.
+        tracing::debug!(component = "control", %error, "no short turns");
+    }
     let link = link::start(Arc::clone(&app), places.dataplane_socket.clone()).context("link thread")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
-    let result = runtime.block_on(serve(&app, &places, path, level));
+    let result = runtime.block_on(serve(&app, &places));
     app.stop();
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     if link.join().is_err() {
@@ -82,12 +121,7 @@ fn run(
     result
 }
 
-async fn serve(
-    app: &Arc<App>,
-    places: &Places,
-    path: Option<PathBuf>,
-    level: &log::LevelHandle,
-) -> anyhow::Result<()> {
+async fn serve(app: &Arc<App>, places: &Places) -> anyhow::Result<()> {
     // Before anybody can know that this process runs: an unhandled signal would kill it.
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -98,7 +132,7 @@ async fn serve(
     notifier.send("READY=1");
     loop {
         tokio::select! {
-            _ = hangup.recv() => reload(app, path.as_deref(), level),
+            _ = hangup.recv() => drop(app.reload()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -108,22 +142,10 @@ async fn serve(
     Ok(())
 }
 
-fn reload(app: &Arc<App>, path: Option<&std::path::Path>, level: &log::LevelHandle) {
-    match settings::load(path) {
-        Ok(settings) => {
-            log::set_level(level, settings.config.monitoring.log_level);
-            app.use_settings(settings);
-            let restart_required = app.settings().restart_required.join(", ");
-            tracing::info!(component = "control", restart_required, "configuration loaded again");
-        }
-        Err(findings) => {
-            app.lock().is_reload_failed = true;
-            app.note_error("control", "configuration", &findings.to_string());
-            tracing::error!(component = "control", %findings, "configuration is wrong: the former one stays in use");
-        }
-    }
-}
-
 /// sysexits.h: something is wrong with the configuration.
 const EXIT_CONFIG: u8 = 78;
+/// What `dwcp config set` writes, in the state directory.
+const OVERRIDES_NAME: &str = "overrides.yaml";
+/// The shortest that there are: requests cost less, and workers that never sleep have turns of milliseconds.
+const TURN: std::time::Duration = std::time::Duration::from_micros(100);
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use dwcp_abi::link::LaneChange;
-use dwcp_api::{PeerFigures, PeerState, Timestamp};
+use dwcp_api::{BreakerState, PeerFigures, PeerState, Timestamp};
 use dwcp_config::Config;
 
-use crate::jobs::Now;
+use crate::health::FromPolicy;
+use crate::jobs::{BreakerFigures, Now};
 
 /// All configured peers.
 #[derive(Default)]
@@ -70,9 +71,19 @@ impl Peers {
         self.known.keys().map(String::as_str)
     }
 
+    /// The known name that is most like this one.
+    pub(crate) fn nearest(&self, name: &str) -> Option<String> {
+        dwcp_config::nearest(name, self.names()).map(str::to_owned)
+    }
+
     /// Every peer for the API.
-    pub(crate) fn figures(&self) -> Vec<PeerFigures> {
-        self.known.iter().map(|(name, known)| known.figures(name)).collect()
+    pub(crate) fn figures(&self, breakers: &BTreeMap<String, BreakerFigures>) -> Vec<PeerFigures> {
+        let state = |name: &String| {
+            breakers.get(name).map_or(dwcp_policy::BreakerState::Closed, |breaker| breaker.state)
+        };
+        let one =
+            |(name, known): (&String, &Known)| known.figures(name, BreakerState::from_policy(state(name)));
+        self.known.iter().map(one).collect()
     }
 }
 
@@ -93,7 +104,7 @@ impl Known {
         self.lanes.values().map(|lanes| u32::from(*lanes)).sum()
     }
 
-    fn figures(&self, name: &str) -> PeerFigures {
+    fn figures(&self, name: &str, circuit_breaker: BreakerState) -> PeerFigures {
         let lanes = self.total();
         let state = match (lanes > 0, self.is_failing) {
             (true, _) => PeerState::Up,
@@ -105,6 +116,7 @@ impl Known {
             address: Some(self.address.clone()).filter(|address| !address.is_empty()),
             fingerprint: self.fingerprint.clone(),
             state,
+            circuit_breaker,
             lanes,
             encrypted: (lanes > 0).then_some(self.is_encrypted),
             changed_at: self.changed_ms.map(Timestamp::from_unix_ms),

@@ -85,36 +85,72 @@ fn web_pages_and_strangers_are_kept_out() {
     assert_eq!(control.get(status).status, 200);
 }
 
+/// A node that notices and gives up within moments.
+const HASTY: &str = "recovery: {max_retries: 2, backoff: [100ms]}\ncircuit_breaker: {failure_threshold: 3}\n";
+
 #[test]
 fn health_never_changes_its_length() {
     let site = Site::new();
+    site.configure_with("health_check_interval: 1s", HASTY);
     let control = site.start();
     let length = control.get("/health").body.len();
     assert_eq!(length % 512, 0);
     let dataplane = FakeDataplane::start(site.dataplane_socket(), 1, 2);
-    let healthy = wait_for("healthy", || {
-        let answer = control.get("/health");
-        assert_eq!(answer.body.len(), length);
-        (answer.json()["status"] == "healthy").then(|| answer.json())
-    });
+    let until = |what: &str, wanted: &dyn Fn(&serde_json::Value) -> bool| {
+        wait_for(what, || {
+            let answer = control.get("/health");
+            assert_eq!(answer.body.len(), length);
+            Some(answer.json()).filter(wanted)
+        })
+    };
+    let healthy = until("healthy", &|health| health["status"] == "healthy");
     assert_eq!(healthy["components"]["transport"], "healthy");
     assert_eq!(healthy["components"]["amst_transport"]["status"], "healthy");
     assert_eq!(healthy["circuit_breaker"], "closed");
     assert_eq!(control.get("/ready").status, 200);
+    let verbose = control.get("/health?verbose=true").json();
+    let parts: Vec<&str> =
+        verbose["parts"].as_array().unwrap().iter().map(|part| part["name"].as_str().unwrap()).collect();
+    assert_eq!(parts, ["store", "dataplane", "worker 0", "worker 1"]);
     drop(dataplane);
-    let unhealthy = wait_for("unhealthy", || {
-        let answer = control.get("/health");
-        assert_eq!(answer.body.len(), length);
-        (answer.status == 503).then(|| answer.json())
-    });
+    let unhealthy = until("unhealthy", &|health| health["status"] == "unhealthy");
     assert!(unhealthy["error"].as_str().unwrap().contains("dataplane"), "{unhealthy}");
-    assert_eq!(control.get("/circuit-breaker/state").json(), "open");
-    assert_eq!(control.ask("POST", TRANSFERS, ORDER).status, 503);
-    assert_eq!(control.ask("POST", "/circuit-breaker/reset", "").json()["previous"], "open");
-    assert_eq!(control.get("/circuit-breaker/state").json(), "closed");
+    assert_eq!(control.get("/health").status, 503);
     assert_eq!(control.get("/live").status, 200);
     let verbose = control.get("/health?verbose=true").json();
     assert!(!verbose["recent_errors"].as_array().unwrap().is_empty(), "{verbose}");
+    assert!(verbose["performance"]["cpu_percent"].as_f64().unwrap() >= 0.0, "{verbose}");
+}
+
+#[test]
+fn an_open_breaker_holds_transfers_back_and_fails_none() {
+    let site = Site::new();
+    site.configure_with("health_check_interval: 1s", HASTY);
+    let control = site.start();
+    let dataplane = FakeDataplane::start(site.dataplane_socket(), 1, 1);
+    wait_for("ready", || (control.get("/ready").status == 200).then_some(()));
+    drop(dataplane);
+    wait_for("the breaker to open", || {
+        (control.get("/circuit-breaker/state").json() == "open").then_some(())
+    });
+    let id = control.order();
+    let breakers = control.get("/api/v1/dwcp/circuit-breakers").json();
+    assert_eq!(
+        (&breakers["node"]["state"], &breakers["peers"][0]["peer"]),
+        (&"open".into(), &"paris".into())
+    );
+    assert!(breakers["node"]["probes_in_seconds"].as_u64().unwrap() <= 30, "{breakers}");
+    assert_eq!(control.ask("POST", "/circuit-breaker/reset?peer=rome", "").status, 404);
+    assert_eq!(control.ask("GET", "/circuit-breaker/reset", "").status, 405);
+    let reset = control.ask("POST", "/circuit-breaker/reset", "").json();
+    assert_eq!((&reset["previous"], &reset["state"]), (&"open".into(), &"closed".into()));
+    let mut dataplane = FakeDataplane::start(site.dataplane_socket(), 2, 1);
+    assert_eq!(dataplane.next(), Said::Start { job: id, attempt: 1, peer: "paris".into() });
+    dataplane.finish(id, 1, Outcome::Done);
+    control.wait_for_state(id, "done");
+    let metrics = control.get("/metrics").text();
+    assert!(metrics.contains("\ndwcp_peer_circuit_breaker_state{peer=\"paris\"} 0\n"), "{metrics}");
+    assert!(!metrics.contains("\ndwcp_manager_recovery_attempts_total 0\n"), "{metrics}");
 }
 
 #[test]
@@ -184,7 +220,7 @@ fn starting_says_what_is_wrong() {
 
     site.configure(&format!("monitoring: {{metrics_port: {}}}\n", taken.local_addr().unwrap().port()));
     let config = std::fs::read_to_string(site.path("dwcp.yaml")).unwrap().replacen(
-        "monitoring: {metrics_port: 0}\n",
+        "monitoring: {metrics_port: 0, log_level: info}\n",
         "",
         1,
     );

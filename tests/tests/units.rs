@@ -31,9 +31,10 @@ fn installed(folder: &Path) -> Vec<PathBuf> {
             continue;
         }
         let text = fs::read_to_string(&source).unwrap();
-        let lines = text.lines().map(|line| match line.strip_prefix("ExecStart=@libexec@/") {
-            Some(_) => "ExecStart=/bin/true",
-            None => line,
+        let lines = text.lines().map(|line| match line.split_once("=@") {
+            Some(("ExecStart", _)) => "ExecStart=/bin/true",
+            Some(("ExecStop", _)) => "ExecStop=/bin/true",
+            _ => line,
         });
         let unit = folder.join(name);
         fs::write(&unit, lines.collect::<Vec<_>>().join("\n")).unwrap();

@@ -1,8 +1,11 @@
-//! `dwcp config`: judges files by itself, asks the daemon for what is in use.
+//! `dwcp config`: judges files and explains keys by itself, asks the daemon for what is in use and to change it.
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use dwcp_api::client::ClientError;
+use dwcp_api::{ConfigChange, KeyChange, Problem};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::arguments::Config;
 use crate::configuration;
@@ -13,25 +16,125 @@ use crate::output;
 pub(super) async fn run(context: &Context, command: Config) -> Result<Code, Failure> {
     match command {
         Config::Validate { file } => validate(context, file.as_deref()),
-        Config::Show { file: Some(file) } => {
+        Config::Show { file: Some(file), origin } => {
             let loaded = configuration::require(Some(&file))?;
-            show(context, &dwcp_config::effective(&loaded.config))
+            let origins =
+                loaded.origins.iter().map(|(key, origin)| (key.clone(), origin.to_string())).collect();
+            show(context, &dwcp_config::effective(&loaded.config), origin.then_some(&origins))
         }
-        Config::Show { file: None } => {
-            let document = context.client()?.config().await?;
-            if context.json {
-                output::json(&document)?;
-                return Ok(Code::Ok);
-            }
-            for warning in &document.warnings {
-                context.note(&format!("note: {}", output::plain(warning)));
-            }
-            for key in &document.restart_required {
-                context.note(&format!("note: {} changes with the next restart", output::plain(key)));
-            }
-            show(context, &document.config)
+        Config::Show { file: None, origin } => show_daemon(context, origin).await,
+        Config::Get { key } => get(context, &key).await,
+        Config::Set { assignments, dry_run } => {
+            change(context, assignments.into_iter().map(set).collect(), dry_run).await
         }
+        Config::Unset { keys, dry_run } => {
+            change(context, keys.into_iter().map(|key| (key, Value::Null)).collect(), dry_run).await
+        }
+        Config::Diff => {
+            let change = context.client()?.reload_config(true).await.map_err(as_configuration)?;
+            report(context, &change)
+        }
+        Config::Reload => {
+            let change = context.client()?.reload_config(false).await.map_err(as_configuration)?;
+            report(context, &change)
+        }
+        Config::Explain { key } => explain(&key),
     }
+}
+
+async fn show_daemon(context: &Context, origin: bool) -> Result<Code, Failure> {
+    let client = context.client()?;
+    let document = if origin { client.config_with_origins().await? } else { client.config().await? };
+    if context.json {
+        output::json(&document)?;
+        return Ok(Code::Ok);
+    }
+    for warning in &document.warnings {
+        context.note(&format!("note: {}", output::plain(warning)));
+    }
+    for key in &document.restart_required {
+        context.note(&format!("note: {} changes with the next restart", output::plain(key)));
+    }
+    show(context, &document.config, document.origins.as_ref())
+}
+
+/// The value in use, alone on its line.
+async fn get(context: &Context, key: &str) -> Result<Code, Failure> {
+    let name = dwcp_config::canonical(key).unwrap_or_else(|| key.to_owned());
+    let document = context.client()?.config().await?;
+    let Some(value) = document.config.get(&name) else { return Err(unknown_key(key)) };
+    match value {
+        _ if context.json => output::json(value)?,
+        Value::String(text) => output::result(&format!("{}\n", output::plain(text)))?,
+        other => output::result(&format!("{other}\n"))?,
+    }
+    Ok(Code::Ok)
+}
+
+fn set((key, value): (String, String)) -> (String, Value) {
+    (key, Value::String(value))
+}
+
+async fn change(context: &Context, changes: Map<String, Value>, dry_run: bool) -> Result<Code, Failure> {
+    let undo = changes.keys().cloned().collect::<Vec<_>>().join(" ");
+    let is_set = changes.values().any(|value| !value.is_null());
+    let change = context.client()?.set_config(&changes, dry_run).await.map_err(as_configuration)?;
+    let code = report(context, &change)?;
+    if is_set && !dry_run && !change.changes.is_empty() {
+        context.note(&format!("to undo: dwcp config unset {}", output::plain(&undo)));
+    }
+    Ok(code)
+}
+
+/// What changed, and what it takes until it counts.
+fn report(context: &Context, change: &ConfigChange) -> Result<Code, Failure> {
+    if context.json {
+        output::json(change)?;
+        return Ok(Code::Ok);
+    }
+    for warning in &change.warnings {
+        context.note(&format!("note: {}", output::plain(warning)));
+    }
+    if change.changes.is_empty() {
+        context.note("nothing changes");
+    }
+    let mut text = String::new();
+    for KeyChange { key, from, to } in &change.changes {
+        let when = match (change.applied.contains(key), change.dry_run) {
+            (true, _) => "",
+            (false, true) => "   (needs a restart)",
+            (false, false) => "   (restart required: systemctl restart dwcp)",
+        };
+        text.push_str(&output::plain(&format!("{key}: {from} -> {to}{when}")));
+        text.push('\n');
+    }
+    output::result(&text)?;
+    Ok(Code::Ok)
+}
+
+/// Wrong keys and values have the exit code of wrong configurations.
+fn as_configuration(error: ClientError) -> Failure {
+    let ClientError::Refused(problem) = &error else { return error.into() };
+    if problem.kind != Problem::CONFIGURATION {
+        return error.into();
+    }
+    let mistakes: Vec<String> = problem.errors.iter().map(|text| output::plain(text)).collect();
+    Failure::new(Code::Configuration, mistakes.join("\n")).with_hint("nothing was changed")
+}
+
+fn explain(key: &str) -> Result<Code, Failure> {
+    let text = dwcp_config::explain(key).ok_or_else(|| unknown_key(key))?;
+    output::result(&text)?;
+    Ok(Code::Ok)
+}
+
+fn unknown_key(key: &str) -> Failure {
+    let near = dwcp_config::nearest(key, dwcp_config::KEYS.iter().map(|key| key.name));
+    let hint = near.map_or_else(
+        || "`dwcp config show` lists all of them; peers and exports are lists of the file".to_owned(),
+        |near| format!("did you mean '{near}'?"),
+    );
+    Failure::new(Code::Configuration, format!("there is no key '{}'", output::plain(key))).with_hint(hint)
 }
 
 /// Answer of `config validate --json`.
@@ -93,7 +196,11 @@ fn finding_text(finding: &dwcp_config::Finding) -> FindingText {
     }
 }
 
-fn show(context: &Context, values: &Value) -> Result<Code, Failure> {
+fn show(
+    context: &Context,
+    values: &Value,
+    origins: Option<&BTreeMap<String, String>>,
+) -> Result<Code, Failure> {
     if context.json {
         output::json(values)?;
         return Ok(Code::Ok);
@@ -103,9 +210,13 @@ fn show(context: &Context, values: &Value) -> Result<Code, Failure> {
     };
     let mut text = String::new();
     for (key, value) in members {
-        match value {
-            Value::String(value) => text.push_str(&format!("{key}: {}\n", output::plain(value))),
-            other => text.push_str(&format!("{key}: {other}\n")),
+        let value = match value {
+            Value::String(value) => output::plain(value),
+            other => other.to_string(),
+        };
+        match origins.map(|origins| origins.get(key).map_or("default", String::as_str)) {
+            Some(origin) => text.push_str(&format!("{key}: {value}   ({})\n", output::plain(origin))),
+            None => text.push_str(&format!("{key}: {value}\n")),
         }
     }
     output::result(&text)?;

@@ -1,5 +1,9 @@
 //! One file for each subcommand. `main` calls [`run`]; each subcommand gives back what to leave with.
+mod backup;
+mod breaker;
 pub(crate) mod config;
+mod drain;
+mod events;
 mod generate;
 mod identity;
 mod peers;
@@ -8,6 +12,7 @@ mod status;
 mod transfer;
 mod transfers;
 mod version;
+mod wait;
 
 use crate::arguments::{Cli, Command};
 use crate::context::Context;
@@ -26,6 +31,14 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Stats => stats::run(&context).await,
         Command::Doctor(arguments) => doctor::run(&context, &arguments).await,
         Command::Config(command) => config::run(&context, command).await,
+        Command::CircuitBreaker(command) => breaker::run(&context, command).await,
+        Command::Events(arguments) => events::run(&context, events::Source::Events, &arguments).await,
+        Command::Logs(arguments) => events::run(&context, events::Source::Logs, &arguments).await,
+        Command::Wait { what } => wait::run(&context, what).await,
+        Command::Shutdown { drain: _ } | Command::Drain => drain::drain(&context).await,
+        Command::Undrain => drain::undrain(&context).await,
+        Command::Backup(command) => backup::back_up(&context, command).await,
+        Command::Restore(command) => backup::restore(&context, command).await,
         Command::Identity => identity::run(&context).await,
         Command::Peers => peers::run(&context).await,
         Command::Version => version::run(&context).await,

@@ -125,6 +125,7 @@ fn is_passing(error: &ClientError) -> bool {
         | ClientError::Schema { .. }
         | ClientError::TooLong { .. }
         | ClientError::Utf8
+        | ClientError::Output(_)
         | ClientError::Address(_) => false,
     }
 }

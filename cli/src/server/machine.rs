@@ -69,6 +69,26 @@ pub(crate) struct Supervisor {
     control: Life,
     stopping: Option<Reason>,
     outputs: VecDeque<Output>,
+    pauses: Pauses,
+}
+
+/// How long a half that died waits for its next start: `recovery.backoff` for so many deaths in a row as
+/// `recovery.max_retries` says, then `monitoring.health_check_interval`.
+#[derive(Debug, Clone)]
+pub(crate) struct Pauses {
+    pub(crate) first: Vec<Duration>,
+    pub(crate) first_count: usize,
+    pub(crate) then: Duration,
+}
+
+impl Pauses {
+    /// The pause after so many earlier deaths in a row.
+    fn after(&self, deaths: usize) -> Duration {
+        match self.first.get(deaths).or(self.first.last()) {
+            Some(pause) if deaths < self.first_count => *pause,
+            _ => self.then,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -102,8 +122,9 @@ enum Phase {
 
 impl Supervisor {
     /// Starts both halves.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(pauses: Pauses) -> Self {
         let mut supervisor = Self {
+            pauses,
             dataplane: Life::default(),
             control: Life::default(),
             stopping: None,
@@ -160,9 +181,10 @@ impl Supervisor {
         if steady {
             life.deaths = 0;
         }
-        let pause = PAUSES[life.deaths.min(PAUSES.len() - 1)];
-        life.deaths = life.deaths.saturating_add(1);
-        life.phase = Phase::Waiting { until: now + pause };
+        let deaths = life.deaths;
+        life.deaths = deaths.saturating_add(1);
+        let pause = self.pauses.after(deaths);
+        self.life(half).phase = Phase::Waiting { until: now + pause };
         self.outputs.push_back(Output::Announce(half, pause));
     }
 
@@ -233,8 +255,6 @@ impl Supervisor {
     }
 }
 
-/// Pauses before a half is started again; the last one repeats.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// A half that lived so long was well: its next death is the first.
 const STEADY: Duration = Duration::from_secs(30);
 /// How long a half may take to end before it is killed.
@@ -250,6 +270,10 @@ mod tests {
         Duration::from_secs(count)
     }
 
+    fn supervisor() -> Supervisor {
+        Supervisor::new(Pauses { first: [1, 2, 4].map(seconds).to_vec(), first_count: 3, then: seconds(10) })
+    }
+
     fn drain(supervisor: &mut Supervisor) -> Vec<Output> {
         std::iter::from_fn(|| supervisor.poll_output()).collect()
     }
@@ -260,7 +284,7 @@ mod tests {
     }
 
     fn running() -> Supervisor {
-        let mut supervisor = Supervisor::new();
+        let mut supervisor = supervisor();
         assert_eq!(drain(&mut supervisor), [Output::Start(Half::Dataplane), Output::Start(Half::Control)]);
         for half in Half::ALL {
             assert_eq!(step(&mut supervisor, seconds(0), Input::Started(half)), []);
@@ -288,16 +312,16 @@ mod tests {
     fn a_half_that_dies_is_started_again_after_longer_pauses() {
         let mut supervisor = running();
         let mut now = seconds(5);
-        assert_eq!(pauses(&mut supervisor, &mut now, 5), [1, 2, 4, 4, 4]);
+        assert_eq!(pauses(&mut supervisor, &mut now, 5), [1, 2, 4, 10, 10]);
         now += seconds(29);
-        assert_eq!(pauses(&mut supervisor, &mut now, 1), [4]);
+        assert_eq!(pauses(&mut supervisor, &mut now, 1), [10]);
         now += seconds(30);
         assert_eq!(pauses(&mut supervisor, &mut now, 2), [1, 2]);
     }
 
     #[test]
     fn a_half_that_cannot_start_waits_as_one_that_died() {
-        let mut supervisor = Supervisor::new();
+        let mut supervisor = supervisor();
         drain(&mut supervisor);
         let outputs = step(&mut supervisor, seconds(0), Input::Ended(Half::Dataplane, None));
         assert_eq!(outputs, [Output::Announce(Half::Dataplane, seconds(1))]);
@@ -351,7 +375,7 @@ mod tests {
 
     #[test]
     fn stopping_while_a_half_starts_waits_for_it() {
-        let mut supervisor = Supervisor::new();
+        let mut supervisor = supervisor();
         drain(&mut supervisor);
         assert_eq!(step(&mut supervisor, seconds(0), Input::Stop), []);
         let outputs = step(&mut supervisor, seconds(0), Input::Started(Half::Control));

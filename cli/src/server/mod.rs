@@ -22,16 +22,24 @@ use crate::configuration;
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 pub(crate) use half::become_half;
-use machine::{Half, Input, Output, Reason, Supervisor};
+use machine::{Half, Input, Output, Pauses, Reason, Supervisor};
 
 /// Runs until it is told to stop.
 pub(crate) async fn run(context: &Context, arguments: &Server) -> Result<Code, Failure> {
     if arguments.validate {
         return config::validate(context, arguments.config.as_deref());
     }
-    configuration::require(arguments.config.as_deref())?;
-    let driver = Driver::new(context, arguments)?;
+    let loaded = configuration::require(arguments.config.as_deref())?;
+    let driver = Driver::new(context, arguments, pauses(&loaded.config))?;
     driver.run().await
+}
+
+fn pauses(config: &dwcp_config::Config) -> Pauses {
+    Pauses {
+        first: config.recovery.backoff.clone(),
+        first_count: usize::try_from(config.recovery.max_retries).unwrap_or(usize::MAX),
+        then: config.monitoring.health_check_interval,
+    }
 }
 
 struct Driver<'a> {
@@ -50,7 +58,7 @@ struct Process {
 }
 
 impl<'a> Driver<'a> {
-    fn new(context: &'a Context, arguments: &Server) -> Result<Self, Failure> {
+    fn new(context: &'a Context, arguments: &Server, pauses: Pauses) -> Result<Self, Failure> {
         let ourselves = std::env::current_exe()
             .map_err(|error| Failure::general(format!("cannot find the program itself: {error}")))?;
         let directories = directories(arguments)?;
@@ -63,7 +71,7 @@ impl<'a> Driver<'a> {
             control: process(Half::Control)?,
             ourselves,
             context,
-            supervisor: Supervisor::new(),
+            supervisor: Supervisor::new(pauses),
             started: Instant::now(),
         })
     }

@@ -1,11 +1,11 @@
-//! Documents that only show: status, statistics, peers, configuration, version, the index page.
+//! Documents that only show: status, statistics, peers, version, the page for people.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{Html, Response};
+use axum::response::{Html, IntoResponse, Response};
 use dwcp_abi::bpf::{Class, Direction};
 use dwcp_abi::shm::{FLOW_CORES_MAX, NodeCounter, NodeFigures, ProgramFlag, WorkerCounter};
 use dwcp_api::{
@@ -27,7 +27,8 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     response
 }
 
-/// `GET /api/v1/dwcp/status`
+/// The node at a glance.
+#[utoipa::path(get, path = paths::STATUS, tag = "node", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     let settings = app.settings();
     let config = &settings.config;
@@ -38,18 +39,14 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         enabled: config.enabled,
         version: config.version.clone(),
         phase: "phase1".into(),
-        mode: match config.mode {
-            dwcp_config::Mode::Hybrid => Mode::Hybrid,
-            dwcp_config::Mode::Datacenter => Mode::Datacenter,
-            dwcp_config::Mode::Internet => Mode::Internet,
-        },
+        mode: mode_in_use(config),
         node_id: app.node_id.clone(),
         fingerprint: shared.fingerprint.map(|bytes| dwcp_config::Identity(bytes).to_string()),
         environment: config.environment.as_str().into(),
         build_version: env!("CARGO_PKG_VERSION").into(),
         uptime_seconds: uptime.as_secs(),
         rollout_percentage: 0,
-        drained: false,
+        drained: shared.jobs.is_draining() && shared.jobs.under_way() == 0,
         peers: PeersTotal { total: bounded(config.peers.len()), up: bounded(shared.peers.up()) },
         dataplane: dataplane(&shared),
         streams: bounded(usize::try_from(shared.streams()).unwrap_or(usize::MAX)),
@@ -58,6 +55,15 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     };
     drop(shared);
     json(StatusCode::OK, &document)
+}
+
+/// The API's word for the configured mode.
+pub(super) fn mode_in_use(config: &dwcp_config::Config) -> Mode {
+    match config.mode {
+        dwcp_config::Mode::Hybrid => Mode::Hybrid,
+        dwcp_config::Mode::Datacenter => Mode::Datacenter,
+        dwcp_config::Mode::Internet => Mode::Internet,
+    }
 }
 
 fn dataplane(shared: &Shared) -> DataplaneStatus {
@@ -99,7 +105,8 @@ fn cores(shared: &Shared) -> Vec<CoreFigures> {
     figures.collect()
 }
 
-/// `GET /api/v1/dwcp/stats`
+/// Every counter there is.
+#[utoipa::path(get, path = paths::STATS, tag = "node", responses((status = 200, body = Stats)))]
 pub(super) async fn stats(State(app): State<Arc<App>>) -> Response {
     let shared = app.lock();
     let figures = shared.figures.clone();
@@ -157,32 +164,37 @@ fn classes(node: &NodeFigures) -> Vec<BpfClass> {
     classes
 }
 
-/// `GET /api/v1/dwcp/peers`
+/// The configured peers.
+#[utoipa::path(get, path = paths::PEERS, tag = "node", responses((status = 200, body = PeerList)))]
 pub(super) async fn peers(State(app): State<Arc<App>>) -> Response {
-    let peers = app.lock().peers.figures();
+    let now = app.now();
+    let mut shared = app.lock();
+    let breakers = shared.jobs.gate.peer_figures(now);
+    let peers = shared.peers.figures(&breakers);
+    drop(shared);
     json(StatusCode::OK, &PeerList { schema: PeerList::SCHEMA, peers })
 }
 
-/// `GET /api/v1/dwcp/config`
-pub(super) async fn config(State(app): State<Arc<App>>) -> Response {
-    json(StatusCode::OK, &app.settings().document())
-}
-
-/// `GET /version`
+/// Which program answers.
+#[utoipa::path(get, path = paths::VERSION, tag = "node", responses((status = 200, content_type = "application/json")))]
 pub(super) async fn version() -> Response {
     json(StatusCode::OK, &serde_json::json!({ "name": "dwcp-control", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// `GET /`
-pub(super) async fn index(State(app): State<Arc<App>>) -> Html<String> {
-    let links =
-        [paths::HEALTH, "/health?verbose=true", paths::READY, paths::LIVE, paths::METRICS, paths::STATUS];
-    let more = [paths::STATS, paths::PEERS, paths::CONFIG, paths::TRANSFERS, "/version"];
-    let items: String =
-        links.iter().chain(&more).map(|link| format!("<li><a href=\"{link}\">{link}</a></li>\n")).collect();
-    let node = app.node_id.replace('&', "&amp;").replace('<', "&lt;");
-    Html(format!("<!doctype html><title>DWCP {node}</title><h1>DWCP on {node}</h1><ul>\n{items}</ul>\n"))
+/// The node live, for people: one page that needs nothing but this node.
+#[utoipa::path(get, path = "/", tag = "node", responses((status = 200, content_type = "text/html", body = String)))]
+pub(super) async fn index() -> Response {
+    let mut response = Html(PAGE).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
 }
+
+const PAGE: &str = include_str!("page.html");
+/// The page asks this node alone, and nobody may frame it.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 fn bounded(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)

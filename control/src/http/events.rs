@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use dwcp_api::{EVENT_FINISHED, EVENT_PROGRESS, Transfer};
+use dwcp_api::{EVENT_FINISHED, EVENT_PROGRESS, Problem, Transfer, paths};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -16,7 +16,9 @@ use super::problem::Failure;
 use super::transfers::{find, parse_id};
 use crate::app::App;
 
-/// `GET /api/v1/dwcp/transfers/{id}/events`
+/// Follows a transfer by server-sent events: `progress` with the transfer whenever it changes, `finished` at its end.
+#[utoipa::path(get, path = paths::TRANSFER_EVENTS_PATTERN, tag = "transfers", params(("id" = u64, Path, description = "Its number")),
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
     let id = parse_id(&id)?;
     find(&app, id).await?;

@@ -86,7 +86,7 @@ fn permit(kind: PeerKind, trusts_loopback: bool, path: &str, headers: &HeaderMap
 }
 
 fn is_public(path: &str) -> bool {
-    let fixed = [paths::HEALTH, paths::READY, paths::LIVE, paths::METRICS, "/circuit-breaker/state"];
+    let fixed = [paths::HEALTH, paths::READY, paths::LIVE, paths::METRICS, paths::BREAKER_STATE];
     let mut all = fixed.into_iter().chain(paths::READY_ALIASES).chain(paths::LIVE_ALIASES);
     all.any(|public| public == path)
 }

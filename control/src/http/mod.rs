@@ -1,9 +1,15 @@
 //! The HTTP interface: listeners, routes, limits. Handlers read shared state and order changes through the app; none
 //! waits for the dataplane.
+mod backup;
+mod body;
+mod breakers;
+mod config;
 mod connection;
 mod documents;
 mod events;
 mod guard;
+mod node;
+mod openapi;
 mod probes;
 mod problem;
 mod transfers;
@@ -16,9 +22,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::get;
 use dwcp_api::paths;
 use tokio::net::{TcpListener, UnixListener};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::arguments::Places;
@@ -76,23 +84,11 @@ async fn bind_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Every route.
+/// Every route; each is described where its handler stands, and [`openapi`] is made of those descriptions.
 fn router(app: &Arc<App>) -> Router {
-    let mut router = Router::new()
-        .route("/", get(documents::index))
-        .route("/version", get(documents::version))
-        .route(paths::HEALTH, get(probes::health))
-        .route(paths::READY, get(probes::ready))
-        .route(paths::LIVE, get(probes::live))
-        .route(paths::STATUS, get(documents::status))
-        .route(paths::STATS, get(documents::stats))
-        .route(paths::PEERS, get(documents::peers))
-        .route(paths::CONFIG, get(documents::config))
-        .route(paths::TRANSFERS, get(transfers::list).post(transfers::create))
-        .route(paths::TRANSFER_PATTERN, get(transfers::show).delete(transfers::cancel))
-        .route(paths::TRANSFER_EVENTS_PATTERN, get(events::follow))
-        .route(BREAKER_STATE, get(probes::breaker_state))
-        .route(BREAKER_RESET, post(probes::breaker_reset));
+    let (mut router, description) = documented().split_for_parts();
+    let described = openapi::Rendered::new(description);
+    router = router.route(paths::OPENAPI, get(move || std::future::ready(described.response())));
     for alias in paths::READY_ALIASES {
         router = router.route(alias, get(probes::ready));
     }
@@ -103,6 +99,38 @@ fn router(app: &Arc<App>) -> Router {
         router = router.route(paths::METRICS, get(probes::metrics));
     }
     with_fallbacks(router.with_state(Arc::clone(app)), app)
+}
+
+fn documented() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(documents::index))
+        .routes(routes!(documents::version))
+        .routes(routes!(probes::health))
+        .routes(routes!(probes::ready))
+        .routes(routes!(probes::live))
+        .routes(routes!(documents::status))
+        .routes(routes!(documents::stats))
+        .routes(routes!(documents::peers))
+        .routes(routes!(node::components))
+        .routes(routes!(node::compression))
+        .routes(routes!(node::drain_status, node::drain, node::undrain))
+        .routes(routes!(node::events))
+        .routes(routes!(node::logs))
+        .routes(routes!(config::show, config::patch))
+        .routes(routes!(config::effective))
+        .routes(routes!(config::amst))
+        .routes(routes!(config::hde))
+        .routes(routes!(config::validate))
+        .routes(routes!(config::reload))
+        .routes(routes!(config::mode, config::set_mode))
+        .routes(routes!(transfers::list, transfers::create))
+        .routes(routes!(transfers::show, transfers::cancel))
+        .routes(routes!(events::follow))
+        .routes(routes!(breakers::list))
+        .routes(routes!(breakers::state))
+        .routes(routes!(breakers::reset))
+        .routes(routes!(backup::backup))
+        .routes(routes!(backup::restore))
 }
 
 fn with_fallbacks(router: Router, app: &Arc<App>) -> Router {
@@ -135,6 +163,3 @@ fn bind_unix(path: &Path) -> anyhow::Result<(UnixListener, SocketFile)> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).with_context(context)?;
     Ok((listener, SocketFile(path.to_owned())))
 }
-
-const BREAKER_STATE: &str = "/circuit-breaker/state";
-const BREAKER_RESET: &str = "/circuit-breaker/reset";

@@ -34,6 +34,11 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, Problem::UNKNOWN_TRANSFER, "Unknown transfer", detail)
     }
 
+    pub(super) fn with_errors(mut self, errors: Vec<String>) -> Self {
+        self.0.errors = errors;
+        self
+    }
+
     pub(super) fn with_nearest(mut self, nearest: Option<&str>) -> Self {
         self.0.nearest = nearest.map(str::to_owned);
         self
@@ -62,10 +67,7 @@ pub(super) fn render(response: Response, problem: &Problem) -> Response {
 
 /// 404 for everything that is not routed.
 pub(super) async fn unknown_endpoint(uri: Uri) -> Failure {
-    let known =
-        [paths::HEALTH, paths::READY, paths::LIVE, paths::METRICS, paths::STATUS, paths::STATS, paths::PEERS];
-    let more = [paths::CONFIG, paths::TRANSFERS, "/version"];
-    let near = dwcp_config::nearest(uri.path(), known.into_iter().chain(more));
+    let near = dwcp_config::nearest(uri.path(), paths::ALL);
     Failure::new(
         StatusCode::NOT_FOUND,
         Problem::UNKNOWN_ENDPOINT,

@@ -2,7 +2,7 @@
 //! is answered.
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -13,19 +13,26 @@ use dwcp_api::{
 };
 use dwcp_policy::{Admission, Refusal};
 
+use super::body::read_json;
 use super::documents::json;
 use super::problem::Failure;
 use crate::app::App;
 use crate::jobs::{Cancel, JobRequest, Pace, fits_the_ring};
 use crate::store::PageQuery;
 
-/// `POST /api/v1/dwcp/transfers`
+/// Orders a transfer; once this answers, it is durable.
+#[utoipa::path(post, path = paths::TRANSFERS, tag = "transfers", request_body = TransferRequest,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 64 letters, digits, `-`, `_`, `.`: a repeated request with the same key orders nothing and gets the first one's transfer")),
+    responses((status = 201, body = Transfer), (status = 400, body = Problem), (status = 409, body = Problem),
+        (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem),
+        (status = 503, body = Problem), (status = 507, body = Problem)))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let request = read(&headers, body).await?;
+    let key = idempotency_key(&headers)?;
+    let request: TransferRequest = read_json(&headers, body, "a transfer request").await?;
     check_options(&request)?;
     check_paths(&request)?;
     check_peer(&app, &request.peer)?;
@@ -35,44 +42,69 @@ pub(super) async fn create(
             "the sources are too long for one transfer (16 KiB together): order several",
         ));
     }
+    if let Some(key) = &key
+        && let Some(response) = replay(&app, key, &request).await?
+    {
+        return Ok(response);
+    }
     let is_enabled = app.settings().config.enabled;
     let admitted = app.change(|shared, now| {
-        let breaker = shared.breaker.state(now.uptime);
+        if key.as_ref().is_some_and(|key| shared.jobs.find_key(key).is_some()) {
+            return Err(conflict("another request with this Idempotency-Key is being answered: ask again"));
+        }
         let admission = Admission { active_max: JOBS_ACTIVE_MAX };
-        admission.admit(is_enabled, breaker, shared.jobs.active())?;
-        Ok(shared.jobs.create(Arc::new(request), now))
+        admission.admit(is_enabled, shared.jobs.is_draining(), shared.jobs.active()).map_err(refused)?;
+        Ok(shared.jobs.create(Arc::new(request), key, now))
     });
-    let (id, durable) = admitted.map_err(refused)?;
+    let (id, durable) = admitted?;
     if durable.await != Ok(true) {
         let detail = "the job store did not take it, see /health?verbose=true: nothing was started";
         return Err(Failure::new(StatusCode::INSUFFICIENT_STORAGE, Problem::REFUSED, "Not stored", detail));
     }
-    let document = find(&app, id).await?;
-    let mut response = json(StatusCode::CREATED, &document);
+    created(&app, id).await
+}
+
+async fn created(app: &App, id: u64) -> Result<Response, Failure> {
+    let mut response = json(StatusCode::CREATED, &find(app, id).await?);
     if let Ok(location) = HeaderValue::from_str(&paths::transfer(TransferId(id))) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<TransferRequest, Failure> {
-    // A form of a web page cannot send this type without being asked first.
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    if !content_type.trim().to_ascii_lowercase().starts_with("application/json") {
-        let detail = "Content-Type must be application/json";
-        return Err(Failure::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Problem::INVALID_REQUEST,
-            "Unsupported type",
-            detail,
-        ));
+/// The key of an order that may be repeated.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let usable = |key: &&str| {
+        (1..=64).contains(&key.len()) && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    match value.to_str().ok().filter(usable) {
+        Some(key) => Ok(Some(key.to_owned())),
+        None => Err(Failure::invalid("Idempotency-Key must be 1 to 64 letters, digits, `-`, `_` or `.`")),
     }
-    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
-        let detail = format!("the body is longer than {BODY_BYTES_MAX} bytes, or broke off");
-        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, Problem::INVALID_REQUEST, "Too large", detail)
-    })?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Failure::invalid(format!("not a transfer request: {error}")))
+}
+
+/// The answer to an order that was given before under the same key.
+async fn replay(app: &App, key: &str, request: &JobRequest) -> Result<Option<Response>, Failure> {
+    let live = app.lock().jobs.find_key(key);
+    let found = match live {
+        Some(found) => Some(found),
+        None => app.store.by_key(key.to_owned()).await.map_err(unreadable)?,
+    };
+    let Some(record) = found else { return Ok(None) };
+    if *record.request != *request {
+        return Err(conflict("this Idempotency-Key was used for another transfer: use a new one"));
+    }
+    if find(app, record.id).await.is_err() {
+        return Err(conflict("the first request with this Idempotency-Key is not durable yet: ask again"));
+    }
+    let mut response = created(app, record.id).await?;
+    response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+    Ok(Some(response))
+}
+
+fn conflict(detail: &str) -> Failure {
+    Failure::new(StatusCode::CONFLICT, Problem::CONFLICT, "Conflict", detail)
 }
 
 fn check_options(request: &TransferRequest) -> Result<(), Failure> {
@@ -115,16 +147,18 @@ fn check_peer(app: &App, peer: &str) -> Result<(), Failure> {
 fn refused(refusal: Refusal) -> Failure {
     match refusal {
         Refusal::Disabled => Failure::refused("the node is disabled (enabled: false in the configuration)"),
-        Refusal::BreakerOpen => Failure::refused(
-            "the circuit breaker is open: the transport keeps failing, see /health; POST /circuit-breaker/reset closes it",
-        ),
+        Refusal::Draining => {
+            Failure::refused("the node is draining: `dwcp undrain` lets it take transfers again")
+        }
         Refusal::Full { active_max } => {
             Failure::refused(format!("{active_max} transfers are unfinished, which is the limit"))
         }
     }
 }
 
-/// `GET /api/v1/dwcp/transfers`
+/// A page of transfers, newest first.
+#[utoipa::path(get, path = paths::TRANSFERS, tag = "transfers", params(TransferQuery),
+    responses((status = 200, body = TransferList), (status = 400, body = Problem)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<TransferQuery>, QueryRejection>,
@@ -173,13 +207,17 @@ async fn stored(
     Ok(page.iter().map(|record| record.document(Pace::default(), app.now().unix_ms)).collect())
 }
 
-/// `GET /api/v1/dwcp/transfers/{id}`
+/// One transfer.
+#[utoipa::path(get, path = paths::TRANSFER_PATTERN, tag = "transfers", params(("id" = u64, Path, description = "Its number")),
+    responses((status = 200, body = Transfer), (status = 404, body = Problem)))]
 pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
     let document = find(&app, parse_id(&id)?).await?;
     Ok(json(StatusCode::OK, &document))
 }
 
-/// `DELETE /api/v1/dwcp/transfers/{id}`
+/// Asks for a transfer's end; the state follows when the dataplane agrees.
+#[utoipa::path(delete, path = paths::TRANSFER_PATTERN, tag = "transfers", params(("id" = u64, Path, description = "Its number")),
+    responses((status = 202, body = Transfer), (status = 404, body = Problem), (status = 409, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
     let id = parse_id(&id)?;
     match app.change(|shared, now| shared.jobs.cancel(id, now)) {
@@ -223,6 +261,5 @@ fn unreadable(error: crate::store::StoreError) -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "about:blank", "Store", error.to_string())
 }
 
-const BODY_BYTES_MAX: usize = 1 << 20;
 const JOBS_ACTIVE_MAX: usize = 1000;
 const STREAMS_MAX: u16 = 1024;

@@ -7,6 +7,7 @@ use dwcp_abi::link::{
 };
 use dwcp_api::{Counts, TransferState};
 
+use super::gate::Sign;
 use super::{Jobs, Now, Pause, Phase, encode};
 
 /// The dataplane that is attached.
@@ -143,6 +144,9 @@ impl Jobs {
         record.started_ms.get_or_insert(now.unix_ms);
         live.rate.observe(now.uptime, record.counts.bytes_done);
         live.changed.send_replace(());
+        if progress.state != JobState::Connecting && progress.lanes > 0 {
+            self.handle_sign(progress.job, Sign::Works, now);
+        }
         Ok(())
     }
 
@@ -169,6 +173,9 @@ impl Jobs {
         live.record.started_ms.get_or_insert(now.unix_ms.saturating_sub(elapsed_ms));
         let text = clean(finished.text);
         let error = Some(text.clone()).filter(|text| !text.is_empty());
+        if matches!(finished.outcome, Outcome::Done | Outcome::Partial) {
+            self.handle_sign(id, Sign::Works, now);
+        }
         match finished.outcome {
             Outcome::Done => self.end(id, TransferState::Done, None, now),
             Outcome::Partial => self.end(id, TransferState::Partial, error, now),

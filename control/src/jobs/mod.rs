@@ -6,8 +6,11 @@
 //!                            ▲                                  │ Interrupted, or the dataplane was started anew
 //!                            └────────── Pausing ◄──────────────┘
 //! ```
+//!
+//! What waits may start when the circuit breakers of node and peer let it ([`gate`]).
 mod dataplane;
 mod encode;
+mod gate;
 mod rate;
 mod record;
 
@@ -21,6 +24,8 @@ use tokio::sync::{oneshot, watch};
 
 pub(crate) use dataplane::{Home, clean};
 pub(crate) use encode::{fits_the_ring, join_paths};
+use gate::Sign;
+pub(crate) use gate::{BreakerFigures, Gate};
 pub(crate) use rate::RateMeter;
 pub(crate) use record::{JobRecord, JobRequest, Pace};
 
@@ -57,7 +62,7 @@ pub(crate) enum Then {
 enum Phase {
     /// Not durable yet.
     Creating,
-    /// For a dataplane.
+    /// For a dataplane, and for the circuit breakers.
     Waiting,
     /// The attempt is decided but not durable.
     Storing,
@@ -76,6 +81,12 @@ struct Live {
     changed: watch::Sender<()>,
     /// What has to be written again because the store did not take it.
     unstored: Option<Then>,
+    /// The current attempt has moved bytes, or ended well.
+    is_proven: bool,
+    /// Attempts that do not count against the job: its peer's breaker was not closed.
+    excused: u32,
+    /// Since when a breaker holds it back.
+    held_since: Option<Duration>,
 }
 
 /// What became of an order to cancel.
@@ -96,11 +107,15 @@ pub(crate) struct Jobs {
     effects: VecDeque<Effect>,
     retry: RetryPolicy,
     tokens: u64,
+    /// The circuit breakers.
+    pub(crate) gate: Gate,
+    is_draining: bool,
 }
 
 impl Jobs {
     /// With what the store knew. Attempts that were under way are settled when a dataplane attaches.
-    pub(crate) fn new(recovered: crate::store::Recovered) -> Self {
+    pub(crate) fn new(recovered: crate::store::Recovered, config: &dwcp_config::Config) -> Self {
+        let retry = RetryPolicy::default();
         let mut live = BTreeMap::new();
         for mut record in recovered.unfinished {
             let phase = if record.attempt == 0 || record.state == TransferState::Interrupted {
@@ -109,15 +124,52 @@ impl Jobs {
                 Phase::Submitted
             };
             record.lanes = 0;
-            live.insert(record.id, Live::new(record, phase));
+            let mut job = Live::new(record, phase);
+            // Which attempts were excused is not stored: whatever happened, one more is made.
+            job.excused = job.record.attempt.saturating_sub(retry.attempts_max - 1);
+            live.insert(job.record.id, job);
         }
-        let retry = RetryPolicy::default();
-        Self { live, next_id: recovered.next_id, home: None, effects: VecDeque::new(), retry, tokens: 0 }
+        let mut gate = Gate::new(gate::limits(config));
+        gate.handle_config(config);
+        let effects = VecDeque::new();
+        Self {
+            live,
+            next_id: recovered.next_id,
+            home: None,
+            effects,
+            retry,
+            tokens: 0,
+            gate,
+            is_draining: false,
+        }
     }
 
     /// Number of unfinished jobs.
     pub(crate) fn active(&self) -> usize {
         self.live.len()
+    }
+
+    /// Number of jobs that a dataplane has or is about to get.
+    pub(crate) fn under_way(&self) -> usize {
+        let has = |live: &&Live| matches!(live.phase, Phase::Storing | Phase::Submitted | Phase::Ending);
+        self.live.values().filter(has).count()
+    }
+
+    /// Whether no job is started.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// Starts no job from now on, or starts again what waited.
+    pub(crate) fn set_draining(&mut self, is_draining: bool, now: Now) {
+        self.is_draining = is_draining;
+        self.submit_waiting(now);
+    }
+
+    /// The unfinished job that was ordered under this key.
+    pub(crate) fn find_key(&self, key: &str) -> Option<JobRecord> {
+        let has = |live: &&Live| live.record.key.as_deref() == Some(key);
+        self.live.values().find(has).map(|live| live.record.clone())
     }
 
     /// Number of unfinished jobs whose end cannot be stored at the moment, or whose start cannot.
@@ -146,11 +198,18 @@ impl Jobs {
     }
 
     /// Takes a job that was admitted. The receiver hears when it is durable.
-    pub(crate) fn create(&mut self, request: Arc<JobRequest>, now: Now) -> (u64, oneshot::Receiver<bool>) {
+    pub(crate) fn create(
+        &mut self,
+        request: Arc<JobRequest>,
+        key: Option<String>,
+        now: Now,
+    ) -> (u64, oneshot::Receiver<bool>) {
         let id = self.next_id;
         self.next_id += 1;
         let mut record = JobRecord::new(id, request, now.unix_ms);
-        if let Some(home) = &self.home {
+        record.key = key;
+        let starts = self.would_start(&record.request.peer, now);
+        if let Some(home) = self.home.as_ref().filter(|_| starts) {
             // One write makes the job and its first attempt durable.
             (record.attempt, record.instance) = (1, home.instance);
         }
@@ -187,7 +246,9 @@ impl Jobs {
         for id in ids {
             self.set_phase(id, Phase::Waiting);
         }
-        self.submit_waiting();
+        self.give_up_held(now);
+        self.submit_waiting(now);
+        self.gate.say_changes(now);
         self.catch_up();
         let unstored: Vec<(u64, Then)> = self
             .live
@@ -200,7 +261,7 @@ impl Jobs {
     }
 
     /// The store has written, or refused, what an effect asked for.
-    pub(crate) fn handle_stored(&mut self, id: u64, then: Then, is_durable: bool) {
+    pub(crate) fn handle_stored(&mut self, id: u64, then: Then, is_durable: bool, now: Now) {
         if !is_durable {
             return self.handle_refused(id, then);
         }
@@ -212,7 +273,7 @@ impl Jobs {
                     self.hand_over(id);
                 } else {
                     self.set_phase(id, Phase::Waiting);
-                    self.submit_waiting();
+                    self.submit_waiting(now);
                 }
             }
             Then::Submit => self.hand_over(id),
@@ -266,13 +327,11 @@ impl Jobs {
         self.effects.push_back(Effect { record, then });
     }
 
-    /// Decides the next attempt of every job that waits, where there is a dataplane.
-    fn submit_waiting(&mut self) {
+    /// Decides the next attempt of every job that waits and may start, where there is a dataplane.
+    fn submit_waiting(&mut self, now: Now) {
         let Some(home) = &self.home else { return };
         let instance = home.instance;
-        let waiting = |live: &Live| live.phase == Phase::Waiting;
-        let ids: Vec<u64> = self.live.iter().filter(|(_, live)| waiting(live)).map(|(id, _)| *id).collect();
-        for id in ids {
+        for id in self.take_permitted(now) {
             let Some(live) = self.live.get_mut(&id) else { continue };
             let was_tried = live.record.attempt > 0;
             live.begin_attempt(instance);
@@ -301,7 +360,17 @@ impl Jobs {
             return self.end(id, TransferState::Cancelled, None, now);
         }
         let attempt = live.record.attempt;
-        match self.retry.decide(attempt, now.uptime) {
+        if first == Pause::Policy {
+            self.handle_sign(id, Sign::Fails, now);
+            let is_held_back = self.is_held_back(id, now);
+            if let Some(live) = self.live.get_mut(&id).filter(|_| is_held_back) {
+                // It is the peer that fails, not the job: the job waits for it.
+                live.excused = live.excused.saturating_add(1).min(attempt);
+            }
+        }
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let counted = attempt.saturating_sub(live.excused).max(1);
+        match self.retry.decide(counted, now.uptime) {
             RetryDecision::GiveUp => {
                 let text = format!("given up after {attempt} attempts; the last one: {reason}");
                 self.end(id, TransferState::Failed, Some(text), now);
@@ -370,6 +439,9 @@ impl Live {
             rate: RateMeter::new(RATE_WINDOW),
             changed: watch::Sender::new(()),
             unstored: None,
+            is_proven: false,
+            excused: 0,
+            held_since: None,
         }
     }
 
@@ -390,6 +462,7 @@ impl Live {
         record.state = TransferState::Queued;
         record.counts = dwcp_api::Counts::default();
         record.is_scanned = false;
+        self.is_proven = false;
         self.rate = RateMeter::new(RATE_WINDOW);
         self.phase = Phase::Storing;
     }

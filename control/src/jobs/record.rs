@@ -9,6 +9,8 @@ use dwcp_api::{
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct JobRecord {
     pub(crate) id: u64,
+    /// Under which a repeated order finds it.
+    pub(crate) key: Option<String>,
     pub(crate) request: Arc<JobRequest>,
     pub(crate) state: TransferState,
     /// 0 = never given to a dataplane.
@@ -54,6 +56,7 @@ impl JobRecord {
     pub(crate) fn new(id: u64, request: Arc<JobRequest>, created_ms: u64) -> Self {
         Self {
             id,
+            key: None,
             request,
             state: TransferState::Queued,
             attempt: 0,

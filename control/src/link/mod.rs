@@ -45,6 +45,10 @@ enum Trouble {
     Closed,
     #[error("link: the dataplane said something after the set-up")]
     Chatty,
+    #[error(
+        "the dataplane did not turn any more and was given up: its service manager has to start another one"
+    )]
+    Stuck,
 }
 
 /// Starts the thread. It ends when the app stops.
@@ -97,6 +101,10 @@ fn serve(app: &Arc<App>, socket: UnixStream, attached: Attached, link: Link) -> 
         if app.is_stopping() {
             return Ok(());
         }
+        if app.takes_restart() {
+            end(&socket, attached.pid)?;
+            return Err(Trouble::Stuck);
+        }
         if app.settings_generation() != generation {
             generation = app.settings_generation();
             socket.set_nonblocking(false).map_err(LinkError::from)?;
@@ -111,6 +119,19 @@ fn serve(app: &Arc<App>, socket: UnixStream, attached: Attached, link: Link) -> 
         sleep(app, &socket, &workers, is_busy)?;
         expect_silence(&socket)?;
     }
+}
+
+/// Ends the process at the other end of the socket. While the socket is connected, the process id that the kernel noted
+/// with it belongs to nobody else. It must be the one that the dataplane said: whoever merely opened the socket for it
+/// is left alone.
+fn end(socket: &UnixStream, said: u32) -> Result<(), Trouble> {
+    expect_silence(socket)?;
+    let pid = nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::PeerCredentials)?.pid();
+    if u32::try_from(pid) == Ok(said) {
+        tracing::error!(component = "recovery", pid, "the dataplane does not turn any more: ending it");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
+    }
+    Ok(())
 }
 
 /// Until there is something to do, or a second has passed.

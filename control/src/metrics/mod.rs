@@ -7,5 +7,5 @@ mod table;
 mod text;
 
 pub(crate) use http::HttpCounters;
-pub(crate) use process::resident_bytes;
+pub(crate) use process::{cpu_ns, resident_bytes};
 pub(crate) use render::render;

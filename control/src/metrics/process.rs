@@ -1,4 +1,4 @@
-//! What the kernel says of this process. Used by the metrics page; a file that cannot be read counts as zero.
+//! What the kernel says of this process, and of the dataplane's. Used by the metrics page; a file that cannot be read counts as zero.
 use std::time::SystemTime;
 
 /// One look at /proc/self.
@@ -12,7 +12,12 @@ pub(super) struct ProcessFigures {
 
 impl ProcessFigures {
     pub(super) fn read() -> Self {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let open_fds = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
+        Self { open_fds, ..Self::of("self") }
+    }
+
+    fn of(process: &str) -> Self {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         // The name in parentheses may hold anything; fields are counted behind it (proc_pid_stat(5)).
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
         let field =
@@ -21,7 +26,7 @@ impl ProcessFigures {
             cpu_s: (field(14) + field(15)) as f64 / TICKS_PER_S,
             threads: field(20),
             resident_bytes: field(24) * PAGE_BYTES,
-            open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
+            open_fds: 0,
         }
     }
 }
@@ -29,6 +34,13 @@ impl ProcessFigures {
 /// Resident memory of this process.
 pub(crate) fn resident_bytes() -> u64 {
     ProcessFigures::read().resident_bytes
+}
+
+/// CPU time of this process and of another one so far.
+pub(crate) fn cpu_ns(other: Option<u32>) -> u64 {
+    let ours = ProcessFigures::of("self").cpu_s;
+    let others = other.map_or(0.0, |pid| ProcessFigures::of(&pid.to_string()).cpu_s);
+    ((ours + others) * 1e9) as u64
 }
 
 /// Seconds since 1970, `uptime` ago.

@@ -19,24 +19,50 @@ pub(crate) fn render(app: &Arc<App>) -> String {
     let settings = app.settings();
     let uptime = app.now().uptime;
     let mut page = Page::new();
-    let breaker = app.change(|shared, now| shared.breaker.state(now.uptime));
-    let shared = app.lock();
+    let now = app.now();
+    let mut shared = app.lock();
+    let breaker = shared.jobs.gate.node_figures(now);
+    let peer_breakers = shared.jobs.gate.peer_figures(now);
     transport(&mut page, &shared, settings.config.enabled);
     compression(&mut page, &shared);
     work(&mut page, &shared, settings.config.peers.len());
+    page.family("dwcp_mode_info");
+    for mode in ["datacenter", "internet", "hybrid"] {
+        page.sample(&[("mode", mode)], settings.config.mode.as_str() == mode);
+    }
+    page.one("dwcp_config_last_reload_successful", !shared.is_reload_failed);
+    page.one("dwcp_config_reload_success_timestamp_seconds", settings.loaded_at.unix_ms() as f64 / 1000.0);
+    page.one("dwcp_draining", shared.jobs.is_draining());
     page.one("dwcp_enabled", settings.config.enabled);
     page.one("dwcp_config_loaded", !shared.is_reload_failed);
     page.one("dwcp_config_last_load_timestamp_seconds", settings.loaded_at.unix_ms() as f64 / 1000.0);
     page.one("dwcp_manager_uptime_seconds", uptime.as_secs_f64());
-    page.one("dwcp_manager_circuit_breaker_state", u64::from(breaker.code()));
-    let failures = shared.breaker.failures_total();
+    page.one("dwcp_manager_circuit_breaker_state", u64::from(breaker.state.code()));
+    let failures = breaker.failures_total;
     page.one("dwcp_manager_circuit_breaker_failures_total", failures);
     page.one("dwcp_manager_circuit_breaker_failures", failures);
-    page.one("dwcp_manager_recovery_attempts_total", shared.totals.recovery_attempts);
-    page.one("dwcp_manager_recovery_success_total", shared.totals.recovery_successes);
+    page.family("dwcp_peer_circuit_breaker_state");
+    for (peer, breaker) in &peer_breakers {
+        page.sample(&[("peer", peer)], u64::from(breaker.state.code()));
+    }
+    page.family("dwcp_peer_circuit_breaker_failures_total");
+    for (peer, breaker) in &peer_breakers {
+        page.sample(&[("peer", peer)], breaker.failures_total);
+    }
+    let (tries, successes) = shared.recoveries.totals();
+    page.one("dwcp_manager_recovery_attempts_total", tries);
+    page.one("dwcp_manager_recovery_success_total", successes);
     dataplane(&mut page, &shared);
     cores(&mut page, &shared.figures);
     kernel(&mut page, &shared.figures);
+    page.family("dwcp_backup_last_success_timestamp_seconds");
+    if let Some((ms, _)) = shared.backup {
+        page.sample(&[], ms as f64 / 1000.0);
+    }
+    page.family("dwcp_backup_size_bytes");
+    if let Some((_, bytes)) = shared.backup {
+        page.sample(&[], bytes);
+    }
     let listener = shared.metrics_listener;
     drop(shared);
     let reports = app.health.read().unwrap_or_else(PoisonError::into_inner).reports.clone();
@@ -91,6 +117,23 @@ fn transport(page: &mut Page, shared: &Shared, is_enabled: bool) {
         (count, sum_ns) = (count.saturating_add(latency.count), sum_ns.saturating_add(latency.sum_ns));
     }
     page.histogram("dwcp_amst_send_latency_seconds", &bounds_s(), &buckets, count, sum_ns as f64 / 1e9);
+    page.one("dwcp_transport_latency_milliseconds", median_ms(&buckets));
+    page.one("dwcp_transport_backlogged", shared.jobs.under_way() > 0);
+    page.family("dwcp_link_capacity_bytes_per_second");
+    for link in &shared.links {
+        page.sample(&[("device", &link.device)], link.bytes_per_s);
+    }
+}
+
+/// Upper bound of the bucket that holds the median.
+fn median_ms(buckets: &[u64; LATENCY_BUCKETS]) -> Option<f64> {
+    let all = buckets.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    let mut seen = 0_u64;
+    let half = buckets.iter().position(|count| {
+        seen = seen.saturating_add(*count);
+        all > 0 && seen.saturating_mul(2) >= all
+    })?;
+    LATENCY_BOUNDS_US.get(half).map(|us| *us as f64 / 1000.0)
 }
 
 fn compression(page: &mut Page, shared: &Shared) {
@@ -106,6 +149,7 @@ fn work(page: &mut Page, shared: &Shared, peers: usize) {
     let sum = |counter| figures.sum(counter);
     page.one("dwcp_requests_total", sum(WorkerCounter::Requests));
     page.one("dwcp_errors_total", sum(WorkerCounter::JobsFailed));
+    page.one("dwcp_error_rate", shared.rates.error_percent());
     page.family("dwcp_errors_by_type_total");
     for (kind, counter) in [
         ("job", WorkerCounter::JobsFailed),
@@ -249,9 +293,8 @@ mod tests {
     fn app() -> (tempfile::TempDir, Arc<App>) {
         let directory = tempfile::tempdir().unwrap();
         let (store, recovered) = crate::store::Store::open(directory.path().join("control.db")).unwrap();
-        let settings = crate::settings::load(None).unwrap();
         let wake = dwcp_sys::doorbell::Doorbell::create().unwrap();
-        (directory, Arc::new(App::new(settings, store, recovered, wake)))
+        (directory, Arc::new(App::new(crate::Start::of_defaults(), store, recovered, wake)))
     }
 
     #[test]

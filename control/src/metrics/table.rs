@@ -44,8 +44,12 @@ families! {
     "dwcp_amst_stream_errors_total" Counter "Lanes lost by an error.";
     "dwcp_amst_stream_errors" Untyped "Alias of dwcp_amst_stream_errors_total.";
     "dwcp_amst_mode_transitions_total" Counter "Changes between datacenter and internet mode.";
+    "dwcp_mode_info" Gauge "1 for the configured mode.";
     "dwcp_amst_bytes_resent_total" Counter "Plain bytes sent again.";
     "dwcp_amst_send_latency_seconds" Histogram "From queue to completion of a send.";
+    "dwcp_transport_latency_milliseconds" Gauge "Median of dwcp_amst_send_latency_seconds since the dataplane started, as the upper bound of its bucket; NaN before the first.";
+    "dwcp_transport_backlogged" Gauge "Whether transfers are under way, 0 or 1.";
+    "dwcp_link_capacity_bytes_per_second" Gauge "Speed of the host's network devices, where they say it.";
     "dwcp_transport_active_streams" Gauge "Alias of dwcp_amst_active_streams.";
     "dwcp_transport_bytes_sent_total" Counter "Alias of dwcp_amst_bytes_sent_total.";
     "dwcp_transport_bytes_received_total" Counter "Alias of dwcp_amst_bytes_received_total.";
@@ -55,6 +59,7 @@ families! {
     "dwcp_compression_ratio" Gauge "Percent saved by compression over 5 minutes; NaN until 1 MiB was compressed.";
     "dwcp_requests_total" Counter "Jobs and objects begun.";
     "dwcp_errors_total" Counter "Jobs that failed, wholly or in part.";
+    "dwcp_error_rate" Gauge "Percent of jobs that failed over 5 minutes.";
     "dwcp_errors_by_type_total" Counter "Errors by component and type.";
     "dwcp_throughput_bytes" Gauge "Plain bytes per second over a minute, both directions; NaN while nothing moves.";
     "dwcp_integrity_failures_total" Counter "Objects or chunks whose digest or checksum did not match.";
@@ -62,13 +67,18 @@ families! {
     "dwcp_peers" Gauge "Configured peers, by whether lanes stand.";
     "dwcp_enabled" Gauge "Whether the node takes work, 0 or 1.";
     "dwcp_config_loaded" Gauge "0 after a reload that failed; the former configuration is then in use.";
+    "dwcp_config_last_reload_successful" Gauge "The same as dwcp_config_loaded, under the name that other exporters use.";
+    "dwcp_config_reload_success_timestamp_seconds" Gauge "The same as dwcp_config_last_load_timestamp_seconds, under the name that other exporters use.";
+    "dwcp_draining" Gauge "Whether somebody drains the node, 0 or 1.";
     "dwcp_config_last_load_timestamp_seconds" Gauge "When the configuration in use was loaded.";
     "dwcp_manager_uptime_seconds" Gauge "Since control started.";
     "dwcp_manager_component_healthy" Gauge "Whether an enabled component works, 0 or 1.";
     "dwcp_manager_circuit_breaker_state" Gauge "0 closed, 1 half-open, 2 open.";
     "dwcp_manager_circuit_breaker_failures_total" Counter "Failures that the circuit breaker counted.";
     "dwcp_manager_circuit_breaker_failures" Untyped "Alias of dwcp_manager_circuit_breaker_failures_total.";
-    "dwcp_manager_recovery_attempts_total" Counter "Attempts to get a lost dataplane back.";
+    "dwcp_peer_circuit_breaker_state" Gauge "0 closed, 1 half-open, 2 open, for each peer.";
+    "dwcp_peer_circuit_breaker_failures_total" Counter "Interrupted attempts that a peer's circuit breaker counted.";
+    "dwcp_manager_recovery_attempts_total" Counter "Attempts to get a failed component back.";
     "dwcp_manager_recovery_success_total" Counter "Those that worked.";
     "dwcp_component_health" Gauge "0 while a component does not work; 1 for disabled ones.";
     "dwcp_component_state" Gauge "1 for the state that a component is in.";
@@ -88,6 +98,8 @@ families! {
     "dwcp_ebpf_program_loaded" Gauge "Whether a kernel program is attached, 0 or 1.";
     "dwcp_ebpf_class_packets_total" Counter "Packets per class, direction and core.";
     "dwcp_ebpf_class_bytes_total" Counter "Bytes per class, direction and core.";
+    "dwcp_backup_last_success_timestamp_seconds" Gauge "When the state was last backed up; absent until then.";
+    "dwcp_backup_size_bytes" Gauge "Size of that copy.";
     "dwcp_http_requests_total" Counter "Requests to control by route, method and status.";
     "dwcp_http_request_duration_seconds" Histogram "Duration of requests to control.";
     "dwcp_metrics_listener_up" Gauge "Whether the second metrics listener has its port, 0 or 1.";
@@ -104,6 +116,11 @@ families! {
 pub(super) const MAY_BE_EMPTY: &[&str] = &[
     "dwcp_amst_active_streams",
     "dwcp_transport_active_streams",
+    "dwcp_link_capacity_bytes_per_second",
+    "dwcp_backup_last_success_timestamp_seconds",
+    "dwcp_backup_size_bytes",
+    "dwcp_peer_circuit_breaker_state",
+    "dwcp_peer_circuit_breaker_failures_total",
     "dwcp_dataplane_core_streams",
     "dwcp_dataplane_core_bytes_sent_total",
     "dwcp_dataplane_core_bytes_received_total",
@@ -116,3 +133,62 @@ pub(super) const MAY_BE_EMPTY: &[&str] = &[
     "dwcp_http_requests_total",
     "dwcp_metrics_listener_up",
 ];
+
+/// Every metric that the shipped alerts and dashboards ask for is declared here.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// Words that look like our metrics in text.
+    fn metrics(text: &str) -> Vec<&str> {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = text.split(|c| !is_word(c));
+        words.filter(|word| word.starts_with("dwcp_") || word.starts_with("process_")).collect()
+    }
+
+    fn is_declared(name: &str) -> bool {
+        FAMILIES.iter().any(|family| {
+            let parts: &[&str] = match family.kind {
+                Kind::Histogram => &["", "_bucket", "_sum", "_count"],
+                Kind::Counter | Kind::Gauge | Kind::Untyped => &[""],
+            };
+            parts.iter().any(|part| name.strip_suffix(part) == Some(family.name))
+        })
+    }
+
+    #[test]
+    fn alerts_and_dashboards_ask_for_metrics_that_exist() {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let mut seen = 0;
+        for folder in ["prometheus", "grafana"] {
+            for entry in std::fs::read_dir(configs.join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                let text = std::fs::read_to_string(&path).unwrap();
+                for name in metrics(&text).into_iter().filter(|name| *name != "dwcp_alerts") {
+                    assert!(is_declared(name), "{}: there is no metric {name}", path.display());
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 80, "{seen}");
+        assert!(!is_declared("dwcp_amst_active_stream") && !is_declared("dwcp_enabled_bucket"));
+    }
+
+    #[test]
+    fn dashboards_are_json_with_a_query_in_every_panel() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/grafana");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert!(dashboard["uid"].is_string() && dashboard["title"].is_string());
+            for panel in dashboard["panels"].as_array().unwrap() {
+                let targets = panel["targets"].as_array().unwrap();
+                assert!(
+                    !targets.is_empty() && targets.iter().all(|target| target["expr"].is_string()),
+                    "{panel}"
+                );
+            }
+        }
+    }
+}

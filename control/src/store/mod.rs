@@ -1,5 +1,6 @@
 //! The durable store of jobs: SQLite in one file, written by one thread. Called by the app through channels; knows
 //! rows and nothing of what they mean. Writes that wait together are made durable together.
+mod backup;
 mod schema;
 mod thread;
 
@@ -10,6 +11,7 @@ use dwcp_api::TransferState;
 use tokio::sync::oneshot;
 
 use crate::jobs::JobRecord;
+pub(crate) use backup::{adopt_pending, inspect, pending};
 
 /// Why the store does not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,14 @@ pub(crate) enum StoreError {
         found: i64,
         /// Ours.
         known: i64,
+    },
+    /// A copy of a store cannot be used.
+    #[error("{file} cannot be used as the job store: {reason}")]
+    Copy {
+        /// The copy.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// One operation failed.
     #[error("the job store did not take a change: {0}")]
@@ -67,7 +77,10 @@ type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 enum Request {
     Write { record: JobRecord, change: Change, done: Done },
+    Probe { done: Done },
     One { id: u64, reply: oneshot::Sender<Result<Option<JobRecord>, StoreError>> },
+    Copy { target: PathBuf, reply: oneshot::Sender<Result<(), StoreError>> },
+    ByKey { key: String, reply: oneshot::Sender<Result<Option<JobRecord>, StoreError>> },
     Page { query: PageQuery, reply: oneshot::Sender<Result<Vec<JobRecord>, StoreError>> },
 }
 
@@ -114,10 +127,33 @@ impl Store {
         }
     }
 
+    /// Writes something that changes nothing; `done` hears whether the store takes writes.
+    pub(crate) fn probe(&self, done: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
+        if let Err(mpsc::SendError(request)) = self.requests.send(Request::Probe { done: Box::new(done) })
+            && let Request::Probe { done } = request
+        {
+            done(Err(StoreError::Closed));
+        }
+    }
+
+    /// Writes a consistent copy to `target`, which must not exist.
+    pub(crate) async fn copy(&self, target: PathBuf) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Copy { target, reply }).map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
     /// One job.
     pub(crate) async fn one(&self, id: u64) -> Result<Option<JobRecord>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::One { id, reply }).map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The job that was ordered under this key.
+    pub(crate) async fn by_key(&self, key: String) -> Result<Option<JobRecord>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::ByKey { key, reply }).map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 

@@ -62,6 +62,21 @@ fn recover(connection: &Connection) -> rusqlite::Result<Recovered> {
     Ok(Recovered { unfinished, next_id: unsigned(last.unwrap_or(0)) + 1 })
 }
 
+/// The newest layout.
+pub(super) fn layout() -> i64 {
+    MIGRATIONS.len() as i64
+}
+
+/// Makes a change durable that changes nothing: whether the disk takes it is the question.
+pub(super) fn probe(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .execute_batch(&format!("BEGIN IMMEDIATE; PRAGMA user_version = {}; COMMIT;", MIGRATIONS.len()))
+        .inspect_err(|_| {
+            // A transaction that could not be committed would hold up everything after it.
+            drop(connection.execute_batch("ROLLBACK"));
+        })
+}
+
 /// Removes the oldest finished jobs beyond the bound.
 pub(super) fn prune(connection: &Connection) -> rusqlite::Result<usize> {
     connection.execute(
@@ -84,6 +99,7 @@ pub(super) fn insert(connection: &Connection, record: &JobRecord) -> rusqlite::R
         ":streams": request.options.streams,
         ":skip_unchanged": request.options.skip_unchanged,
         ":created_ms": signed(record.created_ms),
+        ":key": record.key,
     })?;
     update(connection, record)
 }
@@ -119,6 +135,12 @@ pub(super) fn one(connection: &Connection, id: u64) -> rusqlite::Result<Option<J
     statement.query_row([signed(id)], record).optional()
 }
 
+/// The job that was ordered under this key.
+pub(super) fn by_key(connection: &Connection, key: &str) -> rusqlite::Result<Option<JobRecord>> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE key = ?1"))?;
+    statement.query_row([key], record).optional()
+}
+
 /// A page of jobs, newest first.
 pub(super) fn page(connection: &Connection, query: PageQuery) -> rusqlite::Result<Vec<JobRecord>> {
     let below = query.below.map_or(i64::MAX, signed);
@@ -147,6 +169,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     let known = TransferState::ALL.into_iter().find(|known| known.name() == state);
     Ok(JobRecord {
         id: number("id")?,
+        key: row.get("key")?,
         request: Arc::new(request),
         state: known.ok_or_else(|| corrupt(format!("state {state:?}")))?,
         attempt: row.get("attempt")?,
@@ -199,7 +222,12 @@ fn unsigned(value: i64) -> u64 {
     value.cast_unsigned()
 }
 
-const MIGRATIONS: [&str; 1] = ["CREATE TABLE jobs (
+const MIGRATIONS: [&str; 2] = [JOBS, KEYS];
+
+const KEYS: &str = "ALTER TABLE jobs ADD COLUMN key TEXT;
+CREATE UNIQUE INDEX jobs_by_key ON jobs (key) WHERE key IS NOT NULL";
+
+const JOBS: &str = "CREATE TABLE jobs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     direction TEXT NOT NULL,
     peer TEXT NOT NULL,
@@ -226,12 +254,12 @@ const MIGRATIONS: [&str; 1] = ["CREATE TABLE jobs (
     error TEXT
 ) STRICT;
 CREATE INDEX jobs_by_state ON jobs (state, id);
-CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_ms IS NULL"];
+CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_ms IS NULL";
 
 const SELECT: &str = "SELECT * FROM jobs";
 const INSERT: &str =
-    "INSERT INTO jobs (id, direction, peer, sources, destination, streams, skip_unchanged, created_ms)
-    VALUES (:id, :direction, :peer, :sources, :destination, :streams, :skip_unchanged, :created_ms)";
+    "INSERT INTO jobs (id, direction, peer, sources, destination, streams, skip_unchanged, created_ms, key)
+    VALUES (:id, :direction, :peer, :sources, :destination, :streams, :skip_unchanged, :created_ms, :key)";
 const UPDATE: &str = "UPDATE jobs SET state = :state, attempt = :attempt, instance = :instance,
     is_cancelled = :is_cancelled, is_scanned = :is_scanned, lanes = :lanes, entries_done = :entries_done,
     entries_total = :entries_total, bytes_done = :bytes_done, bytes_total = :bytes_total, bytes_wire = :bytes_wire,

@@ -3,7 +3,7 @@ use std::sync::mpsc::Receiver;
 
 use rusqlite::Connection;
 
-use super::{Change, Done, Request, StoreError, schema};
+use super::{Change, Done, Request, StoreError, backup, schema};
 
 /// Serves until every handle is gone.
 pub(super) fn run(mut connection: Connection, inbox: Receiver<Request>) {
@@ -43,9 +43,14 @@ fn serve(connection: &mut Connection, batch: Vec<Request>) -> usize {
     for read in reads {
         match read {
             Request::One { id, reply } => drop(reply.send(schema::one(connection, id).map_err(operation))),
+            Request::Copy { target, reply } => drop(reply.send(backup::copy(connection, &target))),
+            Request::ByKey { key, reply } => {
+                drop(reply.send(schema::by_key(connection, &key).map_err(operation)));
+            }
             Request::Page { query, reply } => {
                 drop(reply.send(schema::page(connection, query).map_err(operation)))
             }
+            Request::Probe { done } => done(schema::probe(connection).map_err(operation)),
             Request::Write { .. } => {}
         }
     }

@@ -34,9 +34,14 @@ impl Site {
 
     /// Writes the configuration: one peer, and what is given.
     pub(crate) fn configure(&self, more: &str) {
+        self.configure_with("log_level: info", more);
+    }
+
+    /// The same, with one more key of `monitoring:`.
+    pub(crate) fn configure_with(&self, monitoring: &str, more: &str) {
         let peers = format!("peers: [{{name: paris, identity: '{IDENTITY}'}}]\n");
-        std::fs::write(self.path("dwcp.yaml"), format!("{peers}monitoring: {{metrics_port: 0}}\n{more}"))
-            .unwrap();
+        let text = format!("{peers}monitoring: {{metrics_port: 0, {monitoring}}}\n{more}");
+        std::fs::write(self.path("dwcp.yaml"), text).unwrap();
     }
 
     pub(crate) fn command(&self) -> Command {

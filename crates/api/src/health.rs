@@ -30,6 +30,9 @@ pub struct Health {
     /// What failed; only when unhealthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the components are made of: store, dataplane, each worker; with `?verbose=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<PartHealth>>,
     /// The last 20 at most; with `?verbose=true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent_errors: Option<Vec<RecentError>>,
@@ -87,12 +90,29 @@ pub enum ComponentState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
-    /// Work is taken.
+    /// Work passes.
     Closed,
     /// A little work is tried.
     HalfOpen,
-    /// Work is refused.
+    /// Work waits.
     Open,
+}
+
+impl BreakerState {
+    /// What a daemon that does not say it is taken to mean.
+    pub(crate) fn usual() -> Self {
+        Self::Closed
+    }
+
+    /// The JSON text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// Every component, in the short form that older probes read and in the long one.
@@ -121,6 +141,18 @@ pub struct Components {
 /// One component in the long form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ComponentHealth {
+    /// Its state.
+    pub status: ComponentState,
+    /// Why, where there is something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// A part of a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PartHealth {
+    /// `store`, `dataplane`, `worker N`.
+    pub name: String,
     /// Its state.
     pub status: ComponentState,
     /// Why, where there is something to say.

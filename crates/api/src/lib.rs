@@ -2,10 +2,13 @@
 //!
 //! `dwcp-control` renders these types, `dwcp` reads them; neither builds JSON by hand. Nothing here decides
 //! anything, opens a file or knows the other halves of the appliance.
+mod backup;
 mod base64;
+mod breaker;
 pub mod client;
 mod config;
 mod health;
+mod node;
 mod path_text;
 pub mod paths;
 mod peers;
@@ -16,10 +19,19 @@ mod status;
 mod timestamp;
 mod transfer;
 
-pub use config::ConfigDocument;
+pub use backup::BackupVerdict;
+pub use breaker::{BreakerFigures, BreakerReset, BreakerResetQuery, CircuitBreakers, PeerBreaker};
+pub use config::{
+    ConfigChange, ConfigChangeQuery, ConfigDocument, ConfigQuery, ConfigSection, ConfigText, ConfigVerdict,
+    KeyChange,
+};
 pub use health::{
     BreakerState, ComponentHealth, ComponentState, Components, ConfigurationStatus, Health, HealthStatus,
-    LatencyMs, Live, Performance, Ready, RecentError,
+    LatencyMs, Live, PartHealth, Performance, Ready, RecentError,
+};
+pub use node::{
+    ComponentFigures, ComponentList, CompressionStats, DrainStatus, EventList, EventQuery, LogLines,
+    ModeDocument, NodeEvent,
 };
 pub use path_text::{PATH_BYTES_MAX, PathText, PathTextError};
 pub use peers::{PeerFigures, PeerList, PeerState};

@@ -21,12 +21,77 @@ pub const STATS: &str = "/api/v1/dwcp/stats";
 pub const PEERS: &str = "/api/v1/dwcp/peers";
 /// The [`crate::ConfigDocument`].
 pub const CONFIG: &str = "/api/v1/dwcp/config";
+/// The same as [`CONFIG`].
+pub const CONFIG_EFFECTIVE: &str = "/api/v1/dwcp/config/effective";
+/// Judges a configuration file (POST).
+pub const CONFIG_VALIDATE: &str = "/api/v1/dwcp/config/validate";
+/// Reads the configuration again (POST).
+pub const CONFIG_RELOAD: &str = "/api/v1/dwcp/config/reload";
+/// Keys of the transport.
+pub const AMST_CONFIG: &str = "/api/v1/dwcp/amst/config";
+/// Keys of compression.
+pub const HDE_CONFIG: &str = "/api/v1/dwcp/hde/config";
+/// The [`crate::CompressionStats`] document.
+pub const HDE_STATS: &str = "/api/v1/dwcp/hde/stats";
+/// The [`crate::ComponentList`] document.
+pub const COMPONENTS: &str = "/api/v1/dwcp/components";
+/// The [`crate::ModeDocument`]: shown (GET) and set (PUT).
+pub const MODE: &str = "/api/v1/dwcp/mode";
+/// Draining: shown (GET), begun (POST) and ended (DELETE).
+pub const DRAIN: &str = "/api/v1/dwcp/drain";
+/// The [`crate::EventList`] document.
+pub const EVENTS: &str = "/api/v1/dwcp/events";
+/// The [`crate::LogLines`] document.
+pub const LOGS: &str = "/api/v1/dwcp/logs";
+/// A consistent copy of the state (POST).
+pub const BACKUP: &str = "/api/v1/dwcp/backup";
+/// Takes a copy of the state for the next start (POST).
+pub const RESTORE: &str = "/api/v1/dwcp/restore";
+/// Versions of program and interface.
+pub const VERSION: &str = "/version";
+/// This interface as OpenAPI 3.1.
+pub const OPENAPI: &str = "/openapi.json";
+/// The [`crate::CircuitBreakers`] document.
+pub const BREAKERS: &str = "/api/v1/dwcp/circuit-breakers";
+/// State of the node's circuit breaker as one word.
+pub const BREAKER_STATE: &str = "/circuit-breaker/state";
+/// Closes circuit breakers (POST).
+pub const BREAKER_RESET: &str = "/circuit-breaker/reset";
 /// List (GET) and create (POST) transfers.
 pub const TRANSFERS: &str = "/api/v1/dwcp/transfers";
 /// Route pattern of one transfer: show (GET) and cancel (DELETE).
 pub const TRANSFER_PATTERN: &str = "/api/v1/dwcp/transfers/{id}";
 /// Route pattern of one transfer's server-sent events.
 pub const TRANSFER_EVENTS_PATTERN: &str = "/api/v1/dwcp/transfers/{id}/events";
+
+/// Every path without a number in it.
+pub const ALL: [&str; 25] = [
+    HEALTH,
+    READY,
+    LIVE,
+    METRICS,
+    STATUS,
+    STATS,
+    PEERS,
+    CONFIG,
+    CONFIG_EFFECTIVE,
+    CONFIG_VALIDATE,
+    CONFIG_RELOAD,
+    AMST_CONFIG,
+    HDE_CONFIG,
+    HDE_STATS,
+    COMPONENTS,
+    MODE,
+    DRAIN,
+    EVENTS,
+    LOGS,
+    BREAKERS,
+    TRANSFERS,
+    VERSION,
+    OPENAPI,
+    BACKUP,
+    RESTORE,
+];
 
 /// Path of one transfer; the `Location` of a created one.
 #[must_use]

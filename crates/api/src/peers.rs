@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::schema::documents;
-use crate::{SchemaName, Timestamp};
+use crate::{BreakerState, SchemaName, Timestamp};
 
 documents!(PeerList = "dwcp.peers/1");
 
@@ -27,6 +27,9 @@ pub struct PeerFigures {
     pub fingerprint: String,
     /// Whether lanes stand.
     pub state: PeerState,
+    /// Its circuit breaker.
+    #[serde(default = "BreakerState::usual")]
+    pub circuit_breaker: BreakerState,
     /// Lanes that stand, over all workers.
     pub lanes: u32,
     /// Whether their payload is encrypted; null without lanes.

@@ -24,6 +24,9 @@ pub struct Problem {
     /// The request's `X-Request-Id`; the logs carry it too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// Every single mistake, where there may be several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
     /// The nearest name that exists, where the request named one that does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nearest: Option<String>,
@@ -44,6 +47,14 @@ impl Problem {
     pub const FINISHED: &str = "urn:dwcp:problem:finished";
     /// `type`: the caller may not do this.
     pub const PERMISSION: &str = "urn:dwcp:problem:permission";
+    /// `type`: the caller has to say who it is.
+    pub const UNAUTHENTICATED: &str = "urn:dwcp:problem:unauthenticated";
+    /// `type`: too many requests; `Retry-After` says when again.
+    pub const RATE_LIMITED: &str = "urn:dwcp:problem:rate-limited";
+    /// `type`: the configuration would be wrong; `errors` has every mistake.
+    pub const CONFIGURATION: &str = "urn:dwcp:problem:configuration";
+    /// `type`: somebody else changed it in between, or the same key was used for another request.
+    pub const CONFLICT: &str = "urn:dwcp:problem:conflict";
     /// `type`: the node takes no new work now (draining, disabled, too many transfers).
     pub const REFUSED: &str = "urn:dwcp:problem:refused";
 
@@ -57,6 +68,7 @@ impl Problem {
             detail: Some(detail.into()),
             instance: None,
             request_id: None,
+            errors: Vec::new(),
             nearest: None,
         }
     }

@@ -42,6 +42,14 @@ pub struct Key<T: 'static> {
     pub(crate) read: fn(&mut T, &Node, Range) -> Result<(), Complaint>,
 }
 
+impl<T> Key<T> {
+    /// The key's value as canonical text.
+    #[must_use]
+    pub fn text(&self, target: &T) -> String {
+        (self.show)(target)
+    }
+}
+
 /// Smallest and largest magnitude (bytes, milliseconds, bits per second), and whether zero means "off".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Range {
@@ -96,14 +104,14 @@ pub const KEYS: &[Key<Config>] = keys! { Config;
     "monitoring.metrics_port" => monitoring.metrics_port, Any, Restart, "Second listener, for metrics only, on the address of `api.listen`. 0: none. A taken port is a warning.";
     "monitoring.metrics_path" => monitoring.metrics_path, Any, Restart, "Path of the metrics on the second listener.";
     "monitoring.log_level" => monitoring.log_level, Any, Reload, "Least severe line that is logged.";
-    "monitoring.health_check_interval" => monitoring.health_check_interval, Within(1000, 600_000), Restart, "Backstop of the health checks; failures are noticed at once. 10s in production, 30s in staging, 1m in development.";
+    "monitoring.health_check_interval" => monitoring.health_check_interval, Within(1000, 600_000), Reload, "How often what was given up is tried again, and the store is written to; failures are noticed at once. 10s in production, 30s in staging, 1m in development.";
     "security.enable_tls" => security.enable_tls, Any, Reload, "Encrypt what crosses the lanes (TLS 1.3). Off is for links that are trusted: both ends stay authenticated, the payload goes in clear. On from the first day, unlike in the original table of defaults.";
-    "security.trust_loopback" => security.trust_loopback, Any, Restart, "Requests from this host may do everything.";
-    "circuit_breaker.failure_threshold" => circuit_breaker.failure_threshold, Within(1, 1000), Restart, "Failures that open the breaker.";
-    "circuit_breaker.timeout" => circuit_breaker.timeout, Within(1000, 3_600_000), Restart, "Until an open breaker lets one attempt through.";
-    "circuit_breaker.success_threshold" => circuit_breaker.success_threshold, Within(1, 1000), Restart, "Successes that close it again.";
-    "recovery.max_retries" => recovery.max_retries, Within(0, 100), Restart, "Restarts of a failed component before it stays unhealthy.";
-    "recovery.backoff" => recovery.backoff, Any, Restart, "Pauses before those restarts; the last one repeats.";
+    "security.trust_loopback" => security.trust_loopback, Any, Reload, "Requests from this host may do everything.";
+    "circuit_breaker.failure_threshold" => circuit_breaker.failure_threshold, Within(1, 1000), Reload, "Failures in a row that open a breaker: of the dataplane for the node's, of attempts for a peer's.";
+    "circuit_breaker.timeout" => circuit_breaker.timeout, Within(1000, 3_600_000), Reload, "Until an open breaker lets one attempt through as a probe.";
+    "circuit_breaker.success_threshold" => circuit_breaker.success_threshold, Within(1, 1000), Reload, "Probes in a row that have to work before it closes again.";
+    "recovery.max_retries" => recovery.max_retries, Within(0, 100), Reload, "Attempts to get a failed component back before it counts as unhealthy; each health check tries once more after that. `dwcp server` starts a half that died as often before it waits for the health check.";
+    "recovery.backoff" => recovery.backoff, Any, Reload, "Pauses before those attempts; the last one repeats.";
     "api.listen" => api.listen, Any, Restart, "Address of the HTTP interface. From other hosts it serves health and metrics only.";
     "api.socket" => api.socket, Any, Restart, "Unix socket of the HTTP interface. Empty: `control.sock` in the run-time directory.";
     "peer.listen" => peer_listen, Any, DataplaneRestart, "Address that peers connect to.";

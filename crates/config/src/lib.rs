@@ -2,24 +2,28 @@
 //!
 //! Used by control, by the dataplane's command line and by `dwcp config`. It reads files and the environment that
 //! it is given; it opens no socket, resolves no name and changes nothing.
+mod aliases;
 mod check;
 mod keys;
 mod load;
 mod model;
 mod nearest;
+mod overrides;
 mod reference;
 mod units;
 mod value;
 mod yaml;
 
+pub use aliases::canonical;
 pub use keys::{Applies, EXPORT_KEYS, KEYS, Key, PEER_KEYS};
-pub use load::{Finding, Findings, Loaded, load, locate, parse};
+pub use load::{Finding, Findings, Loaded, Origin, load, load_with, locate, parse};
 pub use model::{
     Access, Algorithm, Api, Backend, CircuitBreaker, Compression, Config, Congestion, Cores, Dataplane,
     Environment, Export, ExportPeers, Hugepages, Identity, Level, LogLevel, Mode, Monitoring, Peer, Recovery,
     Security, Transport, Workers,
 };
 pub use nearest::nearest;
-pub use reference::{changed, effective, reference};
+pub use overrides::{Changes, Overrides};
+pub use reference::{changed, effective, explain, reference};
 pub use units::{ByteSize, Rate, parse_duration, parse_rate, parse_size, show_duration};
 pub use yaml::Position;

@@ -1,14 +1,16 @@
-//! Finds, reads and layers the files, then the environment. Called by the binaries; all findings are collected, a
+//! Finds, reads and layers the files, then what an operator set, then the environment. Called by the binaries; all findings are collected, a
 //! syntax error ends only its own file.
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::aliases::{self, canonical};
 use crate::check::check;
 use crate::keys::{EXPORT_KEYS, KEYS, Key, LISTS, PEER_KEYS};
 use crate::model::{Config, Environment};
 use crate::nearest::nearest;
+use crate::overrides::Overrides;
 use crate::value::{Value, shorten};
 use crate::yaml::{self, Complaint, Content, Entry, Node, Position, START};
 
@@ -63,6 +65,26 @@ pub struct Loaded {
     pub config: Config,
     /// The files, base first; empty where only defaults and the environment count.
     pub files: Vec<PathBuf>,
+    /// What is odd but accepted.
+    pub warnings: Vec<Finding>,
+    /// Where each key that is not at its default was given.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, or `environment`.
+    pub file: String,
+    /// Where in it.
+    pub at: Option<Position>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        self.at.map_or(Ok(()), |at| write!(f, ":{}", at.line))
+    }
 }
 
 /// The file to load: `explicit`, else `$DWCP_CONFIG`, else the first of the usual places that exists.
@@ -85,6 +107,20 @@ pub fn load(
     path: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, Findings> {
+    load_with(path, &Overrides::default(), "", environment)
+}
+
+/// As [`load`], with what an operator set between the files and the environment; `overrides_name` stands in findings.
+/// What the files switch off stays off: `enabled: true` counts only where they say so too.
+///
+/// # Errors
+/// Every mistake found.
+pub fn load_with(
+    path: Option<&Path>,
+    overrides: &Overrides,
+    overrides_name: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, Findings> {
     let files = path.map(layers).unwrap_or_default();
     let mut loader = Loader::new();
     if let Some(environment) = path.and_then(environment_of_name) {
@@ -97,8 +133,9 @@ pub fn load(
             Err(message) => loader.complain(None, "", message),
         }
     }
+    loader.overrides(overrides, overrides_name);
     loader.environment(environment);
-    loader.finish().map(|config| Loaded { config, files })
+    loader.finish().map(|(config, warnings, origins)| Loaded { config, files, warnings, origins })
 }
 
 /// Reads one text as the whole configuration; `name` stands in the findings.
@@ -109,7 +146,7 @@ pub fn parse(text: &str, name: &str) -> Result<Config, Findings> {
     let mut loader = Loader::new();
     loader.file = name.to_owned();
     loader.text(text);
-    loader.finish()
+    loader.finish().map(|(config, ..)| config)
 }
 
 /// The base file of an overlay, the siblings of a directory of files, or the file alone.
@@ -149,19 +186,33 @@ pub(crate) type Places = HashMap<String, (String, Option<Position>)>;
 struct Loader {
     config: Config,
     findings: Vec<Finding>,
+    warnings: Vec<Finding>,
     file: String,
     places: Places,
 }
 
 impl Loader {
     fn new() -> Self {
-        Self { config: Config::default(), findings: Vec::new(), file: String::new(), places: Places::new() }
+        Self {
+            config: Config::default(),
+            findings: Vec::new(),
+            warnings: Vec::new(),
+            file: String::new(),
+            places: Places::new(),
+        }
     }
 
     fn complain(&mut self, at: Option<Position>, key: &str, message: impl Into<String>) {
         if self.findings.len() < FINDINGS_MAX {
             let message = message.into();
             self.findings.push(Finding { file: self.file.clone(), at, key: key.to_owned(), message });
+        }
+    }
+
+    fn warn(&mut self, at: Option<Position>, key: &str, message: impl Into<String>) {
+        if self.warnings.len() < FINDINGS_MAX {
+            let (file, key, message) = (self.file.clone(), key.to_owned(), message.into());
+            self.warnings.push(Finding { file, at, key, message });
         }
     }
 
@@ -189,8 +240,16 @@ impl Loader {
                 return;
             }
             let name = format!("{prefix}{}", entry.key);
+            let alias = canonical(&name).and_then(|name| KEYS.iter().find(|key| key.name == name));
+            let section = aliases::SECTIONS.iter().find(|(alias, _)| prefix.is_empty() && *alias == name);
             if let Some(key) = KEYS.iter().find(|key| key.name == name) {
                 self.set(key, &entry.value, entry.at);
+            } else if let Some(key) = alias {
+                self.warn(Some(entry.at), &name, format!("is another dialect's name of `{}`", key.name));
+                self.set(key, &entry.value, entry.at);
+            } else if let Some((_, canonical)) = section {
+                self.warn(Some(entry.at), &name, format!("is another dialect's name of `{canonical}`"));
+                self.subsection(canonical, entry);
             } else if prefix.is_empty() && LISTS.contains(&name.as_str()) {
                 self.list(&name, entry);
             } else if KEYS.iter().any(|key| is_below(key.name, &name)) {
@@ -281,6 +340,27 @@ impl Loader {
         value
     }
 
+    fn overrides(&mut self, overrides: &Overrides, name: &str) {
+        self.file = name.to_owned();
+        let is_enabled = self.config.enabled;
+        for (name, value) in overrides.iter() {
+            let node = Node { at: START, value: Content::Scalar(value.to_owned()) };
+            match KEYS.iter().find(|key| key.name == name) {
+                Some(key) => match (key.read)(&mut self.config, &node, key.range) {
+                    Ok(()) => {
+                        self.places.insert(name.to_owned(), (self.file.clone(), None));
+                    }
+                    Err(complaint) => self.complain(None, name, complaint.message),
+                },
+                None => self.complain(None, &shorten(name), unknown("", name)),
+            }
+        }
+        if self.config.enabled && !is_enabled {
+            self.config.enabled = false;
+            self.warn(None, "enabled", "stays false: what the file switches off is switched on only there");
+        }
+    }
+
     fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         self.file = "environment".into();
         let mut named: Vec<(String, String)> = variables.into_iter().collect();
@@ -309,7 +389,7 @@ impl Loader {
         }
     }
 
-    fn finish(mut self) -> Result<Config, Findings> {
+    fn finish(mut self) -> Result<Finished, Findings> {
         if !self.places.contains_key("monitoring.health_check_interval") {
             self.config.monitoring.health_check_interval = self.config.environment.health_check_interval();
         }
@@ -324,9 +404,18 @@ impl Loader {
                 });
             }
         }
-        if self.findings.is_empty() { Ok(self.config) } else { Err(Findings(self.findings)) }
+        if !self.findings.is_empty() {
+            return Err(Findings(self.findings));
+        }
+        let is_key = |name: &String| KEYS.iter().any(|key| key.name == *name);
+        let places = self.places.into_iter().filter(|(name, _)| is_key(name));
+        let origins = places.map(|(name, (file, at))| (name, Origin { file, at })).collect();
+        Ok((self.config, self.warnings, origins))
     }
 }
+
+/// Values, warnings, and where the values come from.
+type Finished = (Config, Vec<Finding>, BTreeMap<String, Origin>);
 
 /// Where a key, or else the list entry that it belongs to, was given.
 fn place(places: &Places, key: &str) -> (Option<String>, Option<Position>) {

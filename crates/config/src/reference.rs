@@ -33,6 +33,21 @@ pub fn changed<'a>(a: &'a Config, b: &'a Config) -> impl Iterator<Item = &'stati
     KEYS.iter().filter(move |key| (key.show)(a) != (key.show)(b))
 }
 
+/// One key for people: what it does, its type, its default, what a change needs. `None` where there is no such key.
+#[must_use]
+pub fn explain(name: &str) -> Option<String> {
+    let name = crate::aliases::canonical(name).unwrap_or_else(|| name.to_owned());
+    let key = KEYS.iter().find(|key| key.name == name)?;
+    let defaults = Config::default();
+    let (kind, default) = ((key.kind)(&defaults).replace("\\|", "|"), (key.show)(&defaults));
+    let default = if default.is_empty() { "empty".to_owned() } else { default };
+    let change = match key.applies.as_str() {
+        "no" => "at once".to_owned(),
+        half => format!("with the next start of {half}"),
+    };
+    Some(format!("{name}\n  {}\n  type:    {kind}\n  default: {default}\n  changes: {change}\n", key.meaning))
+}
+
 fn record<T>(keys: &[Key<T>], value: &T) -> serde_json::Value {
     keys.iter().map(|key| (key.name.to_owned(), (key.json)(value))).collect::<serde_json::Map<_, _>>().into()
 }

@@ -1,7 +1,9 @@
 //! What the loader says about wrong files, word for word, and that the shipped texts are true.
 use std::path::{Path, PathBuf};
 
-use dwcp_config::{Config, ExportPeers, Workers, load, locate, parse, reference};
+use dwcp_config::{
+    Changes, Config, ExportPeers, Overrides, Workers, load, load_with, locate, parse, reference,
+};
 
 fn findings(text: &str) -> Vec<String> {
     match parse(text, "f.yaml") {
@@ -138,6 +140,144 @@ fn overlays_lie_over_their_base_and_the_environment_over_both() {
     );
     let missing = load(Some(Path::new("/nowhere/x.yaml")), []).unwrap_err();
     assert!(missing.to_string().starts_with("/nowhere/x.yaml: cannot be opened"), "{missing}");
+}
+
+#[test]
+fn what_an_operator_set_lies_between_files_and_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    std::fs::write(&file, "enabled: false\ntransport: {max_streams: 300, min_streams: 4}\n").unwrap();
+    let changes = [("transport.max_streams", "400"), ("mode", "internet"), ("enabled", "true")];
+    let changes = changes.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+    let overrides = Overrides::default().with(&Changes::from(changes));
+    let environment = [("DWCP_MODE".to_owned(), "datacenter".to_owned())];
+    let loaded = load_with(Some(&file), &overrides, "overrides.yaml", environment).unwrap();
+    assert_eq!((loaded.config.transport.max_streams, loaded.config.mode.as_str()), (400, "datacenter"));
+    assert!(!loaded.config.enabled, "an override must not switch on what the file switches off");
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    let origin = |key: &str| loaded.origins.get(key).map(ToString::to_string);
+    assert_eq!(origin("transport.min_streams"), Some(format!("{}:2", file.display())));
+    assert_eq!(origin("transport.max_streams").as_deref(), Some("overrides.yaml"));
+    assert_eq!(origin("mode").as_deref(), Some("environment"));
+    assert_eq!(origin("compression.level"), None);
+
+    let wrong =
+        Overrides::default().with(&Changes::from([("transport.max_streams".into(), Some("2".into()))]));
+    let findings = load_with(Some(&file), &wrong, "overrides.yaml", []).unwrap_err().to_string();
+    assert!(findings.contains("transport.min_streams: is 4, above transport.max_streams (2)"), "{findings}");
+}
+
+#[test]
+fn other_dialects_are_read_with_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    std::fs::write(&file, "hde: {level: 9}\ntransport: {pacing_enabled: false}\nhde.algorithm: lz4\n")
+        .unwrap();
+    let loaded = load(Some(&file), []).unwrap();
+    assert_eq!((loaded.config.compression.level.0, loaded.config.transport.enable_pacing), (9, false));
+    assert_eq!(loaded.config.compression.algorithm.as_str(), "lz4");
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(
+        warnings[0].ends_with("config.yaml:1:1 hde: is another dialect's name of `compression`"),
+        "{warnings:?}"
+    );
+}
+
+/// Seeded mutations of real configurations: whatever a broken editor or disk makes of a file, the loader says so or
+/// takes it, within its bounds. `DWCP_FUZZ_ROUNDS` makes it long.
+#[test]
+fn mutated_files_are_refused_or_read_but_never_break_the_loader() {
+    let sample = std::fs::read_to_string(repository().join("configs/dwcp.yaml")).unwrap();
+    let dense = format!(
+        "dwcp: {{peers: [{{name: a, identity: '{IDENTITY}'}}], recovery: {{backoff: [1s]}}, hde: {{level: 3}}}}"
+    );
+    let rounds =
+        std::env::var("DWCP_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1000_u64);
+    let mut read = 0;
+    for seed in 0..rounds {
+        let source = if seed % 2 == 0 { &sample } else { &dense };
+        let text = mutate(source.as_bytes(), seed + 1);
+        let text = String::from_utf8_lossy(&text);
+        match parse(&text, "f.yaml") {
+            Ok(_) => read += 1,
+            Err(findings) => {
+                assert!((1..=200).contains(&findings.0.len()), "seed {seed}");
+                let longest = findings.0.iter().map(|finding| finding.message.len()).max().unwrap();
+                assert!(longest < 2000, "seed {seed}: a message of {longest} bytes");
+            }
+        }
+        // The same text as overrides: read back as it is written, or refused.
+        if let Ok(overrides) = Overrides::parse(&text, "o.yaml") {
+            assert_eq!(Overrides::parse(&overrides.text(), "o.yaml"), Ok(overrides), "seed {seed}");
+        }
+    }
+    assert!(
+        read > 0 && read < rounds,
+        "{read} of {rounds} were valid: the mutations are too weak or too strong"
+    );
+}
+
+/// A few edits: bytes flipped, runs removed, doubled, swapped in from elsewhere, and words that YAML has rules for.
+fn mutate(source: &[u8], seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut next = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound.max(1) as u64) as usize
+    };
+    let words = [
+        "&a ",
+        "*a",
+        "!!int ",
+        "? ",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\u{0}",
+        "\t",
+        "|\n",
+        "'",
+        "\"",
+        "---\n",
+        "9999999999999999999",
+        "-1",
+        "1e400",
+        ": ",
+    ];
+    let mut text = source.to_vec();
+    for _ in 0..=next(4) {
+        let at = next(text.len());
+        let end = (at + next(40)).min(text.len());
+        match next(5) {
+            0 => text[at] ^= 1 << next(8),
+            1 => drop(text.drain(at..end)),
+            2 => {
+                let run = text[at..end].to_vec();
+                let to = next(text.len());
+                text.splice(to..to, run);
+            }
+            3 => drop(text.splice(at..at, words[next(words.len())].bytes())),
+            _ => text.truncate(at.max(1)),
+        }
+        if text.is_empty() {
+            text.push(b'a');
+        }
+    }
+    text
+}
+
+#[test]
+fn every_key_can_be_explained() {
+    for key in dwcp_config::KEYS {
+        let text = dwcp_config::explain(key.name).unwrap();
+        assert!(text.starts_with(key.name) && text.contains("default: "), "{text}");
+    }
+    assert!(dwcp_config::explain("hde.level").unwrap().starts_with("compression.level\n"));
+    assert_eq!(dwcp_config::explain("colour"), None);
 }
 
 #[test]

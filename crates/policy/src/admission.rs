@@ -1,8 +1,6 @@
 //! Which jobs are taken, and what becomes of interrupted ones. Called by control's jobs.
 use core::time::Duration;
 
-use crate::BreakerState;
-
 /// How many jobs may be unfinished at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
@@ -15,8 +13,8 @@ pub struct Admission {
 pub enum Refusal {
     /// The configuration says `enabled: false`.
     Disabled,
-    /// The circuit breaker is open.
-    BreakerOpen,
+    /// Somebody drains the node.
+    Draining,
     /// As many jobs are unfinished as may be.
     Full {
         /// The bound.
@@ -25,16 +23,16 @@ pub enum Refusal {
 }
 
 impl Admission {
-    /// Whether one more job is taken.
+    /// Whether one more job is taken. An open circuit breaker is no reason not to: the job waits.
     ///
     /// # Errors
     /// Why it is not.
-    pub fn admit(&self, enabled: bool, breaker: BreakerState, active: usize) -> Result<(), Refusal> {
+    pub fn admit(&self, enabled: bool, draining: bool, active: usize) -> Result<(), Refusal> {
         if !enabled {
             return Err(Refusal::Disabled);
         }
-        if breaker == BreakerState::Open {
-            return Err(Refusal::BreakerOpen);
+        if draining {
+            return Err(Refusal::Draining);
         }
         if active >= self.active_max {
             return Err(Refusal::Full { active_max: self.active_max });
@@ -88,11 +86,10 @@ mod tests {
     #[test]
     fn jobs_are_bounded() {
         let admission = Admission { active_max: 2 };
-        assert_eq!(admission.admit(true, BreakerState::Closed, 1), Ok(()));
-        assert_eq!(admission.admit(true, BreakerState::HalfOpen, 1), Ok(()));
-        assert_eq!(admission.admit(true, BreakerState::Closed, 2), Err(Refusal::Full { active_max: 2 }));
-        assert_eq!(admission.admit(true, BreakerState::Open, 0), Err(Refusal::BreakerOpen));
-        assert_eq!(admission.admit(false, BreakerState::Closed, 0), Err(Refusal::Disabled));
+        assert_eq!(admission.admit(true, false, 1), Ok(()));
+        assert_eq!(admission.admit(true, false, 2), Err(Refusal::Full { active_max: 2 }));
+        assert_eq!(admission.admit(true, true, 0), Err(Refusal::Draining));
+        assert_eq!(admission.admit(false, false, 0), Err(Refusal::Disabled));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Circuit breaker: stops taking work while the transport keeps failing. Called by control at every check.
+//! Circuit breaker: holds work back while something keeps failing. One of those in [`crate::Breakers`].
 //!
 //! ```text
 //! closed ──failure_threshold failures in a row──► open ──timeout, or the cause was replaced──► half-open
@@ -25,14 +25,14 @@ impl Default for BreakerLimits {
     }
 }
 
-/// Whether work is taken.
+/// Whether work passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BreakerState {
-    /// Work is taken.
+    /// Work passes.
     Closed,
-    /// Work is taken, and one failure refuses it again.
+    /// Probes pass, one at a time, and one failure holds everything back again.
     HalfOpen,
-    /// Work is refused.
+    /// Work waits.
     Open,
 }
 
@@ -130,6 +130,20 @@ impl Breaker {
     /// An operator closes it.
     pub fn reset(&mut self) {
         self.phase = Phase::Closed { failures: 0 };
+    }
+
+    /// Other limits from now on; the state stays.
+    pub fn set_limits(&mut self, limits: BreakerLimits) {
+        self.limits = limits;
+    }
+
+    /// When an open breaker lets a probe through.
+    #[must_use]
+    pub fn open_until(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Open { until } => Some(until),
+            Phase::Closed { .. } | Phase::HalfOpen { .. } => None,
+        }
     }
 
     /// Failures since the start.

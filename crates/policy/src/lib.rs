@@ -1,4 +1,4 @@
-//! The control core: health, circuit breaker, restart pauses, admission and retries of jobs.
+//! The control core: health, circuit breakers, recovery, admission and retries of jobs.
 //!
 //! Used by control, which brings the time. Nothing here reads a clock, opens a file or knows a socket: every point in
 //! time is a [`Duration`](core::time::Duration) since the caller's start, every answer follows from the inputs.
@@ -9,9 +9,15 @@ extern crate alloc;
 mod admission;
 mod backoff;
 mod breaker;
+mod breakers;
 mod health;
+mod rate_limit;
+mod recovery;
 
 pub use admission::{Admission, Refusal, RetryDecision, RetryPolicy};
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerLimits, BreakerState};
+pub use breakers::{Breakers, Permit, Unproven};
 pub use health::{Component, ComponentState, Overall, Report, overall};
+pub use rate_limit::{RateLimiter, Verdict};
+pub use recovery::{Recovery, RecoveryLimits, RecoveryState};

@@ -48,7 +48,7 @@ pub(super) enum Content {
     Generated(&'static str),
     /// From the workspace, only where there is none.
     Default(&'static str),
-    /// From the workspace, `@libexec@` replaced.
+    /// From the workspace, `@libexec@` and `@bin@` replaced.
     Template(&'static str),
 }
 

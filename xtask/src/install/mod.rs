@@ -162,7 +162,9 @@ fn place(piece: &Piece, release: &Path, generated: &Path, layout: &Layout, targe
             let text = fs::read_to_string(&source).with_context(|| source.display().to_string())?;
             write(
                 target,
-                text.replace("@libexec@", &layout.libexec().display().to_string()).as_bytes(),
+                text.replace("@libexec@", &layout.libexec().display().to_string())
+                    .replace("@bin@", &layout.prefix.join("bin").display().to_string())
+                    .as_bytes(),
                 piece.mode,
             )?;
         }
@@ -259,7 +261,7 @@ mod tests {
             let target = layout.on_disk(&piece.target);
             place(piece, none, none, &layout, &target).unwrap();
             let text = fs::read_to_string(&target).unwrap();
-            assert!(!text.contains('@') || !text.contains("@libexec@"), "{}", target.display());
+            assert!(!text.contains("@libexec@") && !text.contains("@bin@"), "{}", target.display());
         }
         let unit = folder.join("etc/systemd/system/dwcp-dataplane.service");
         assert!(

@@ -3,6 +3,7 @@
 //! not be installed: whatever needs that thing says so itself.
 pub(crate) mod apt;
 mod kernel_toolchain;
+mod tools;
 
 use std::time::Instant;
 
@@ -62,6 +63,9 @@ pub(crate) fn prepare(groups: &[Group]) {
     kernel_toolchain::install(&mut report);
     if groups.contains(&Group::Vm) {
         crate::vm::fetch_kernel(&mut report);
+    }
+    if groups.contains(&Group::Test) {
+        tools::fetch(&mut report);
     }
     report.print(started.elapsed().as_secs_f64());
 }

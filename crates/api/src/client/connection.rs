@@ -12,14 +12,25 @@ use tokio::net::{TcpStream, UnixStream};
 use super::{ClientError, Endpoint, from_json};
 use crate::Problem;
 
-/// Connects, sends one request and waits for the head of its answer.
+/// Connects, sends one request with or without JSON, and waits for the head of its answer.
 pub(super) async fn open(
     endpoint: &Endpoint,
     method: Method,
     path: &str,
     body: Option<Vec<u8>>,
 ) -> Result<Response<Incoming>, ClientError> {
-    let request = request(endpoint, method, path, body)?;
+    open_as(endpoint, method, path, "application/json", body).await
+}
+
+/// As [`open`], with a body of another type.
+pub(super) async fn open_as(
+    endpoint: &Endpoint,
+    method: Method,
+    path: &str,
+    content_type: &'static str,
+    body: Option<Vec<u8>>,
+) -> Result<Response<Incoming>, ClientError> {
+    let request = request(endpoint, method, path, content_type, body)?;
     match endpoint {
         Endpoint::Unix(socket) => match UnixStream::connect(socket).await {
             Ok(stream) => exchange(stream, request).await,
@@ -86,6 +97,7 @@ fn request(
     endpoint: &Endpoint,
     method: Method,
     path: &str,
+    content_type: &'static str,
     body: Option<Vec<u8>>,
 ) -> Result<Request<Full<Bytes>>, ClientError> {
     let host = match endpoint {
@@ -94,7 +106,7 @@ fn request(
     };
     let mut builder = Request::builder().method(method).uri(path).header(HOST, host).header(ACCEPT, "*/*");
     if body.is_some() {
-        builder = builder.header(CONTENT_TYPE, "application/json");
+        builder = builder.header(CONTENT_TYPE, content_type);
     }
     builder.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(ClientError::Address)
 }

@@ -62,6 +62,9 @@ pub enum ClientError {
         /// The bound.
         bytes_max: usize,
     },
+    /// What was to take the answer did not.
+    #[error("the answer cannot be written: {0}")]
+    Output(#[source] io::Error),
     /// Not text.
     #[error("the daemon's answer is not UTF-8")]
     Utf8,

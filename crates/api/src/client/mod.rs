@@ -3,6 +3,7 @@
 mod connection;
 mod error;
 mod events;
+mod node;
 #[cfg(test)]
 mod tests;
 
@@ -184,6 +185,17 @@ impl Client {
             Reply::read(response).await
         };
         self.within(work).await
+    }
+
+    /// As [`Self::exchange`], for a body that is no JSON; not bounded in time.
+    async fn send_bytes(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        body: Vec<u8>,
+    ) -> Result<Reply, ClientError> {
+        Reply::read(connection::open_as(&self.endpoint, Method::POST, path, content_type, Some(body)).await?)
+            .await
     }
 
     async fn within<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
