@@ -1,6 +1,6 @@
 //! Every decoder of the wire and of the link against mutated bytes: none panics, and what one of them accepts can be
 //! written and read again as the same value. `DWCP_DECODER_ROUNDS` asks for more than an ordinary run.
-use dwcp_abi::codec::Encoded;
+use dwcp_abi::codec::{Encoded, Reader};
 use dwcp_abi::link::{
     Access, Attach, Attached, CancelJob, Command, Counts, Event, Export, FetchJob, ForgetJob, JobFinished,
     JobOptions, JobProgress, JobState, LaneChange, Outcome, Peer, PlanEnd, RingReset, SendJob, Setup,
@@ -8,9 +8,9 @@ use dwcp_abi::link::{
 };
 use dwcp_abi::wire::hello::{Greeting, Hello, Refuse, VersionRange, Welcome};
 use dwcp_abi::wire::{
-    Ack, BlockHeader, ChunkHead, Close, Code, Codec, Entry, EntryHeader, EntryKind, FetchRequest,
-    FrameHeader, FrameKind, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd,
-    ObjectOpened, Pack, PackHead, Ping, check_name, open_pack,
+    Ack, BlockHeader, ChunkHead, Close, Code, Codec, DELTA_HEAD_BYTES, DeltaHead, DeltaKind, Entry,
+    EntryHeader, EntryKind, FetchRequest, FrameHeader, FrameKind, JobAbort, JobAccept, JobDone, JobEnd,
+    JobOpen, ObjectDone, ObjectEnd, ObjectOpened, Pack, PackHead, Ping, Recipe, check_name, open_pack,
 };
 use dwcp_tests::sim::Rng;
 
@@ -205,6 +205,9 @@ fn headers_envelopes_and_lists() {
     let mut rng = Rng::new(5);
     let header =
         FrameHeader { kind: FrameKind::Chunk, flags: 1, length: 9, job: 8, sequence: 7, payload_crc: 6 };
+    let delta = DeltaHead { kind: DeltaKind::Exact, segments: 3, lengths: [3, 3, 3, 9, 9, 50, 70] };
+    let recipe = [&[7; 16][..], &[30, 0, 0, 0, 0, 0, 0, 0], &[2, 0, 0, 0]].concat();
+    let recipe = [&recipe[..], &[1; 16], &[10, 0, 0, 0], &[2; 16], &[20, 0, 0, 0]].concat();
     let list = b"\x03\0abc\0\0\x01\0z";
     for _ in 0..10 * rounds() {
         let bytes = mutate(&mut rng, &header.to_bytes());
@@ -217,6 +220,14 @@ fn headers_envelopes_and_lists() {
             && let Ok(read) = BlockHeader::from_bytes(head)
         {
             assert_eq!(&read.to_bytes(), head);
+        }
+        let bytes = mutate(&mut rng, &delta.to_bytes());
+        if let Ok(read) = DeltaHead::read(&mut Reader::new(&bytes), 1 << 20) {
+            assert_eq!(read.to_bytes(), bytes[..DELTA_HEAD_BYTES]);
+        }
+        let bytes = mutate(&mut rng, &recipe);
+        if let Ok(read) = Recipe::read(&bytes) {
+            assert_eq!(read.chunks().count(), read.head().chunks as usize);
         }
         let bytes = mutate(&mut rng, list);
         let whole: usize = strings(&bytes).filter_map(Result::ok).map(<[u8]>::len).sum();

@@ -102,16 +102,26 @@ impl<S: Selector> Chooser<S> {
         Self { probe: Probe::new(), selector }
     }
 
+    /// What decides, to be told of outcomes or replaced between blocks.
+    pub const fn selector_mut(&mut self) -> &mut S {
+        &mut self.selector
+    }
+
+    /// What the selector is asked about a block.
+    pub fn features(&mut self, plain: &[u8], conditions: &Conditions) -> Features {
+        let estimate = self.probe.estimate(plain);
+        Features { estimate, plain_length: plain.len(), conditions: *conditions }
+    }
+
     /// The choice for a block of the object that `memory` stands for. Raw at no cost while that says to skip; tell
     /// [`ObjectMemory::record`] what came of it.
     pub fn choose(&mut self, plain: &[u8], conditions: &Conditions, memory: &mut ObjectMemory) -> Choice {
         if conditions.configured == Configured::Fixed(Choice::RAW) || memory.skips() {
             return Choice::RAW;
         }
-        let estimate = self.probe.estimate(plain);
-        let features = Features { estimate, plain_length: plain.len(), conditions: *conditions };
+        let features = self.features(plain, conditions);
         let choice = self.selector.select(&features);
-        if pays(choice.codec(), estimate) {
+        if pays(choice.codec(), features.estimate) {
             return choice;
         }
         memory.miss();
@@ -121,7 +131,7 @@ impl<S: Selector> Chooser<S> {
 
 fn pays(codec: BlockCodec, estimate: Estimate) -> bool {
     match codec {
-        BlockCodec::Raw => false,
+        BlockCodec::Raw | BlockCodec::Same | BlockCodec::Delta | BlockCodec::Reference => false,
         BlockCodec::Lz4 | BlockCodec::Snappy => estimate.has_matches(),
         BlockCodec::Zstd => estimate.is_compressible(),
     }
@@ -144,7 +154,15 @@ impl ObjectMemory {
         match (choice.codec(), encoded.codec) {
             (BlockCodec::Raw, _) => {}
             (_, BlockCodec::Raw) => self.miss(),
-            (_, BlockCodec::Lz4 | BlockCodec::Snappy | BlockCodec::Zstd) => *self = Self::default(),
+            (
+                _,
+                BlockCodec::Lz4
+                | BlockCodec::Snappy
+                | BlockCodec::Zstd
+                | BlockCodec::Same
+                | BlockCodec::Delta
+                | BlockCodec::Reference,
+            ) => *self = Self::default(),
         }
     }
 

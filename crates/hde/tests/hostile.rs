@@ -1,8 +1,10 @@
 //! Blocks from a peer that lies: an error that names the field, or exactly the bytes that were encoded.
 mod common;
+mod data;
 
-use common::{PLAIN_MAX, choices, decode, encode, limits, mixed, next, text};
-use dwcp_abi::wire::{BLOCK_HEADER_BYTES, BlockCodec, BlockHeader, checksum};
+use common::{choices, decode, encode};
+use data::{PLAIN_MAX, limits, mixed, next, text};
+use dwcp_abi::wire::{BLOCK_HEADER_BYTES, BlockCodec, BlockHeader, Names, checksum};
 use dwcp_hde::{Choice, DecodeError, Decoder, Encoder, Limits};
 use proptest::prelude::*;
 
@@ -23,7 +25,8 @@ fn blocks(plain: &[u8]) -> Vec<Vec<u8>> {
 fn forge(codec: BlockCodec, plain_length: u32, plain: &[u8], coded: &[u8]) -> Vec<u8> {
     let coded_length = coded.len() as u32;
     let level = u8::from(codec == BlockCodec::Zstd);
-    let header = BlockHeader { codec, level, plain_length, coded_length, plain_crc: checksum(plain) };
+    let (names, plain_crc) = (Names::Nothing, checksum(plain));
+    let header = BlockHeader { codec, level, names, plain_length, coded_length, plain_crc };
     [&header.to_bytes()[..], coded].concat()
 }
 

@@ -1,7 +1,9 @@
 //! Blocks decode to what was encoded, whatever it was, and are never longer than promised.
 mod common;
+mod data;
 
-use common::{PLAIN_MAX, choices, decode, encode, limits, mixed, text};
+use common::{choices, decode, encode};
+use data::{PLAIN_MAX, limits, mixed, text};
 use dwcp_hde::{
     BLOCK_HEADER_BYTES, BlockCodec, Choice, ChoiceError, DecodeError, Decoder, EncodeError, Encoder, Limits,
     encoded_length_max,
@@ -41,7 +43,7 @@ proptest! {
         let coded = encoded.length - BLOCK_HEADER_BYTES;
         match encoded.codec {
             BlockCodec::Raw => prop_assert_eq!(coded, length),
-            BlockCodec::Lz4 | BlockCodec::Snappy | BlockCodec::Zstd => {
+            _ => {
                 prop_assert!(coded as u64 * u64::from(ratio) < length as u64 * 1000);
             }
         }
@@ -60,7 +62,7 @@ fn what_compresses_is_compressed_and_noise_goes_raw() {
     let mut encoder = Encoder::new(limits());
     let noise: Vec<u8> = {
         let mut state = 7;
-        (0..300_000).map(|_| common::next(&mut state) as u8).collect()
+        (0..300_000).map(|_| data::next(&mut state) as u8).collect()
     };
     for choice in choices() {
         assert_eq!(encode(&mut encoder, &text(300_000), choice).0.codec, choice.codec());

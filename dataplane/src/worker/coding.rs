@@ -100,6 +100,8 @@ fn hopeless_from(choice: Choice) -> u64 {
         (BlockCodec::Zstd, 2..=3) => 135_000_000,
         (BlockCodec::Zstd, 4..=9) => 60_000_000,
         (BlockCodec::Zstd, _) => 15_000_000,
+        // Against baselines; not chosen here.
+        (BlockCodec::Same | BlockCodec::Delta | BlockCodec::Reference, _) => 0,
     }
 }
 

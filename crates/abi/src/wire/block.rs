@@ -5,10 +5,11 @@
 //!  ┌─────────┬───────┬───────┬───────┬──────────────┬──────────────┬───────────┬────────────┐
 //!  │ version │ codec │ flags │ level │ plain length │ coded length │ plain CRC │ header CRC │
 //!  └─────────┴───────┴───────┴───────┴──────────────┴──────────────┴───────────┴────────────┘
-//!  then `coded length` bytes. Integers are little-endian, CRCs are CRC-32C (RFC 3720 B.4).
+//!  then, where a flag says so, the 16 bytes of a [`ContentId`], then `coded length` bytes.
+//!  Integers are little-endian, CRCs are CRC-32C (RFC 3720 B.4).
 //! ```
-//! A block carries its own checksum of the plain bytes: a decoder that is fed the wrong bytes may succeed. A flag that
-//! this version does not know is refused; dictionaries and baselines will be announced by flags.
+//! A block carries its own checksum of the plain bytes: a decoder that is fed the wrong bytes, or bytes that are not what
+//! the encoder had, may succeed. A flag that this version does not know is refused.
 use super::checksum;
 use crate::codec::{CodecError, Encoded, Reader, codes};
 
@@ -23,6 +24,12 @@ codes! {
         Snappy = 2,
         /// One Zstandard frame (RFC 8878) with its content size.
         Zstd = 3,
+        /// A part of the baseline as it is: the coded bytes are its offset, a `u64`.
+        Same = 4,
+        /// Differences to parts of the baseline (see [`super::DeltaHead`]).
+        Delta = 5,
+        /// One Zstandard frame whose window begins with the whole baseline.
+        Reference = 6,
     }
 }
 
@@ -31,11 +38,69 @@ impl BlockCodec {
     #[must_use]
     pub const fn levels(self) -> core::ops::RangeInclusive<u8> {
         match self {
-            Self::Raw | Self::Lz4 | Self::Snappy => 0..=0,
-            Self::Zstd => 1..=ZSTD_LEVEL_MAX,
+            Self::Raw | Self::Lz4 | Self::Snappy | Self::Same => 0..=0,
+            Self::Zstd | Self::Delta | Self::Reference => 1..=ZSTD_LEVEL_MAX,
+        }
+    }
+
+    /// Most plain bytes of a block: [`BLOCK_PLAIN_MAX`], but for the codec whose work per block grows with the baseline.
+    #[must_use]
+    pub const fn plain_length_max(self) -> u32 {
+        match self {
+            Self::Raw | Self::Lz4 | Self::Snappy | Self::Zstd | Self::Same | Self::Delta => BLOCK_PLAIN_MAX,
+            Self::Reference => REFERENCE_PLAIN_MAX,
+        }
+    }
+
+    /// What a block of this codec may name besides its own bytes, and must name unless that is a dictionary.
+    #[must_use]
+    pub const fn names(self) -> Names {
+        match self {
+            Self::Raw | Self::Lz4 | Self::Snappy => Names::Nothing,
+            Self::Zstd => Names::Dictionary,
+            Self::Same | Self::Delta | Self::Reference => Names::Baseline,
         }
     }
 }
+
+/// What a block needs besides its own bytes. The values are the header's flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Names {
+    /// Nothing.
+    #[default]
+    Nothing = 0,
+    /// A trained dictionary.
+    Dictionary = 1,
+    /// Content that the decoder's side has.
+    Baseline = 2,
+}
+
+impl Names {
+    /// Bytes between the header and the coded bytes.
+    #[must_use]
+    pub const fn length(self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Dictionary | Self::Baseline => CONTENT_ID_BYTES,
+        }
+    }
+
+    const fn from_flags(flags: u8) -> Option<Self> {
+        match flags {
+            0 => Some(Self::Nothing),
+            1 => Some(Self::Dictionary),
+            2 => Some(Self::Baseline),
+            _ => None,
+        }
+    }
+}
+
+/// Names content by itself: the first half of its BLAKE3 digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentId(pub [u8; CONTENT_ID_BYTES]);
+
+/// Bytes of a [`ContentId`].
+pub const CONTENT_ID_BYTES: usize = 16;
 
 /// Highest level of Zstandard.
 pub const ZSTD_LEVEL_MAX: u8 = 22;
@@ -46,8 +111,11 @@ pub const BLOCK_VERSION: u8 = 0xb1;
 /// Bytes of a [`BlockHeader`].
 pub const BLOCK_HEADER_BYTES: usize = 20;
 
-/// Most plain bytes of a block.
+/// Most plain bytes of a block of most codecs.
 pub const BLOCK_PLAIN_MAX: u32 = 8 * 1024 * 1024;
+
+/// Most plain bytes of a [`BlockCodec::Reference`] block.
+pub const REFERENCE_PLAIN_MAX: u32 = 64 * 1024 * 1024;
 
 /// A block's first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +124,11 @@ pub struct BlockHeader {
     pub codec: BlockCodec,
     /// With which of [`BlockCodec::levels`]; for figures, decoders need it not.
     pub level: u8,
+    /// What is named after the header.
+    pub names: Names,
     /// Bytes that it stands for.
     pub plain_length: u32,
-    /// Bytes after the header: as many as plain ones where raw, fewer otherwise.
+    /// Bytes after header and name: as many as plain ones where raw, fewer otherwise.
     pub coded_length: u32,
     /// CRC-32C of the plain bytes.
     pub plain_crc: u32,
@@ -71,6 +141,7 @@ impl BlockHeader {
         let mut bytes = [0; BLOCK_HEADER_BYTES];
         bytes[0] = BLOCK_VERSION;
         bytes[1] = self.codec as u8;
+        bytes[2] = self.names as u8;
         bytes[3] = self.level;
         bytes[4..8].copy_from_slice(&self.plain_length.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.coded_length.to_le_bytes());
@@ -100,11 +171,14 @@ impl BlockHeader {
         if reader.u32()? != checksum(&bytes[..16]) {
             return Err(CodecError::Checksum { what: "block header" });
         }
-        if flags != 0 {
-            return Err(CodecError::Unknown { field: "block flags", value: u64::from(flags) });
+        let unknown = CodecError::Unknown { field: "block flags", value: u64::from(flags) };
+        let names = Names::from_flags(flags).ok_or(unknown)?;
+        let codec = BlockCodec::decode(&[codec])?;
+        let optional = names == Names::Nothing && codec.names() == Names::Dictionary;
+        if names != codec.names() && !optional {
+            return Err(unknown);
         }
-        let header =
-            Self { codec: BlockCodec::decode(&[codec])?, level, plain_length, coded_length, plain_crc };
+        let header = Self { codec, level, names, plain_length, coded_length, plain_crc };
         header.check()?;
         Ok(header)
     }
@@ -113,15 +187,27 @@ impl BlockHeader {
         if !self.codec.levels().contains(&self.level) {
             return Err(CodecError::Unknown { field: "block level", value: u64::from(self.level) });
         }
-        at_most("block plain length", self.plain_length, BLOCK_PLAIN_MAX)?;
+        at_most("block plain length", self.plain_length, self.codec.plain_length_max())?;
         let coded = u64::from(self.coded_length);
         match self.codec {
             BlockCodec::Raw if self.coded_length == self.plain_length => Ok(()),
             BlockCodec::Raw => Err(CodecError::Unknown { field: "block coded length", value: coded }),
-            BlockCodec::Lz4 | BlockCodec::Snappy | BlockCodec::Zstd if self.coded_length == 0 => {
+            BlockCodec::Same if self.coded_length == 8 => Ok(()),
+            BlockCodec::Same => Err(CodecError::Unknown { field: "block coded length", value: coded }),
+            BlockCodec::Lz4
+            | BlockCodec::Snappy
+            | BlockCodec::Zstd
+            | BlockCodec::Delta
+            | BlockCodec::Reference
+                if self.coded_length == 0 =>
+            {
                 Err(CodecError::Unknown { field: "block coded length", value: coded })
             }
-            BlockCodec::Lz4 | BlockCodec::Snappy | BlockCodec::Zstd => {
+            BlockCodec::Lz4
+            | BlockCodec::Snappy
+            | BlockCodec::Zstd
+            | BlockCodec::Delta
+            | BlockCodec::Reference => {
                 at_most("block coded length", self.coded_length, self.plain_length.saturating_sub(1))
             }
         }
@@ -135,7 +221,7 @@ fn at_most(field: &'static str, value: u32, max: u32) -> Result<(), CodecError> 
     Err(CodecError::TooLarge { field, value: u64::from(value), max: u64::from(max) })
 }
 
-const _: () = assert!(size_of::<BlockHeader>() == BLOCK_HEADER_BYTES - 4);
+const _: () = assert!(size_of::<BlockHeader>() <= BLOCK_HEADER_BYTES);
 
 #[cfg(test)]
 mod tests {
@@ -144,6 +230,7 @@ mod tests {
     const HEADER: BlockHeader = BlockHeader {
         codec: BlockCodec::Zstd,
         level: 3,
+        names: Names::Nothing,
         plain_length: 512 * 1024,
         coded_length: 0x1_2345,
         plain_crc: 0x8899_aabb,
@@ -166,7 +253,7 @@ mod tests {
     fn codes_are_pinned() {
         let codes: Vec<_> =
             BlockCodec::ALL.iter().map(|codec| (*codec as u8, *codec.levels().end())).collect();
-        assert_eq!(codes, [(0, 0), (1, 0), (2, 0), (3, 22)]);
+        assert_eq!(codes, [(0, 0), (1, 0), (2, 0), (3, 22), (4, 0), (5, 22), (6, 22)]);
     }
 
     #[test]
@@ -196,16 +283,36 @@ mod tests {
         assert!(refused(|header| header.level = 23));
         assert!(refused(|header| header.codec = BlockCodec::Lz4));
         assert!(refused(|header| (header.codec, header.level) = (BlockCodec::Raw, 0)));
+        assert!(refused(|header| header.codec = BlockCodec::Delta));
+        assert!(refused(|header| header.names = Names::Baseline));
+        let delta = |header: &mut BlockHeader| {
+            (header.codec, header.names) = (BlockCodec::Delta, Names::Baseline);
+        };
+        let same = |header: &mut BlockHeader| {
+            (header.codec, header.names, header.level) = (BlockCodec::Same, Names::Baseline, 0);
+        };
+        let changed = |change: &dyn Fn(&mut BlockHeader)| {
+            let mut header = HEADER;
+            change(&mut header);
+            BlockHeader::from_bytes(&header.to_bytes()).is_err()
+        };
+        assert!(!changed(&delta));
+        assert!(changed(&same), "an offset has eight bytes");
+        assert!(changed(&|header| {
+            delta(header);
+            header.names = Names::Dictionary;
+        }));
+        assert!(!changed(&|header| header.names = Names::Dictionary));
         assert!(refused(|header| (header.plain_length, header.coded_length) = (0, 0)));
     }
 
     #[test]
     fn a_flag_of_a_later_version_is_refused() {
         let mut bytes = HEADER.to_bytes();
-        bytes[2] = 1;
+        bytes[2] = 4;
         let crc = checksum(&bytes[..16]);
         bytes[16..].copy_from_slice(&crc.to_le_bytes());
-        let unknown = CodecError::Unknown { field: "block flags", value: 1 };
+        let unknown = CodecError::Unknown { field: "block flags", value: 4 };
         assert_eq!(BlockHeader::from_bytes(&bytes), Err(unknown));
     }
 }

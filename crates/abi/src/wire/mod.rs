@@ -13,16 +13,23 @@
 mod ack;
 mod block;
 mod chunk;
+mod delta;
 mod entry;
 mod frame;
 pub mod hello;
 mod job;
+mod recipe;
 
 pub use ack::{Ack, RANGES_MAX, SequenceRange};
 pub use block::{
-    BLOCK_HEADER_BYTES, BLOCK_PLAIN_MAX, BLOCK_VERSION, BlockCodec, BlockHeader, ZSTD_LEVEL_MAX,
+    BLOCK_HEADER_BYTES, BLOCK_PLAIN_MAX, BLOCK_VERSION, BlockCodec, BlockHeader, CONTENT_ID_BYTES, ContentId,
+    Names, REFERENCE_PLAIN_MAX, ZSTD_LEVEL_MAX,
 };
 pub use chunk::{CHUNK_HEAD_BYTES, ChunkHead, Codec, PACK_HEAD_BYTES, PackHead};
+pub use delta::{
+    DELTA_HEAD_BYTES, DELTA_PIECE_BYTES, DELTA_SEGMENT_BYTES_MIN, DeltaHead, DeltaKind, PieceHead, STREAMS,
+    Stream,
+};
 pub use entry::{
     COMPONENT_BYTES_MAX, COMPONENTS_MAX, ENTRY_HEADER_BYTES, Entry, EntryHeader, EntryKind, FILE_BYTES_MAX,
     FLAG_SOLE, NAME_BYTES_MAX, PACK_DIGEST_BYTES, Pack, PackWriter, TEXT_BYTES_MAX, check_name, open_pack,
@@ -34,6 +41,7 @@ pub use job::{
     Close, Code, FetchRequest, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd,
     ObjectOpened, Ping,
 };
+pub use recipe::{RECIPE_CHUNK_BYTES, RECIPE_CHUNKS_MAX, RECIPE_HEAD_BYTES, Recipe, RecipeChunk, RecipeHead};
 
 /// Protocol versions that this build speaks.
 pub const VERSIONS: core::ops::RangeInclusive<u16> = 1..=1;

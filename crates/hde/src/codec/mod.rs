@@ -4,6 +4,7 @@
 //! An encoder returns `None` where the result does not fit in the room that it was given: the block then goes raw. A
 //! decoder fills `plain` exactly or fails; what it leaves there when it fails has no meaning.
 pub(crate) mod lz4;
+pub(crate) mod reference;
 pub(crate) mod snappy;
 pub(crate) mod zstd;
 

@@ -1,7 +1,7 @@
-//! One Zstandard frame with its content size, without a checksum or a dictionary of its own.
-use zstd_safe::{CCtx, DCtx};
+//! One Zstandard frame with its content size and without a checksum, by itself or with a trained dictionary.
+use zstd_safe::{CCtx, CDict, DCtx};
 
-use crate::DecodeError;
+use crate::{DecodeError, Dictionary};
 
 /// Windows above 2^23 bytes are refused: no plain block needs one.
 pub(crate) const WINDOW_LOG_MAX: u32 = 23;
@@ -17,12 +17,41 @@ pub(crate) fn encode(
 }
 
 pub(crate) fn decode(context: &mut DCtx<'static>, coded: &[u8], plain: &mut [u8]) -> Result<(), DecodeError> {
-    let frame = Frame::read(coded)?;
-    frame.check(coded, plain.len() as u64)?;
+    check_frame(coded, plain.len() as u64, WINDOW_LOG_MAX)?;
     match context.decompress(plain, coded) {
         Ok(length) if length == plain.len() => Ok(()),
         Ok(_) | Err(_) => Err(CORRUPT),
     }
+}
+
+/// Encodes with a prepared dictionary. The frame does not name it: the block does.
+pub(crate) fn encode_with(
+    context: &mut CCtx<'static>,
+    plain: &[u8],
+    dictionary: &CDict<'static>,
+    coded: &mut [u8],
+) -> Option<usize> {
+    context.compress_using_cdict(coded, plain, dictionary).ok()
+}
+
+/// Decodes what [`encode_with`] made.
+pub(crate) fn decode_with(
+    context: &mut DCtx<'static>,
+    dictionary: &Dictionary,
+    coded: &[u8],
+    plain: &mut [u8],
+) -> Result<(), DecodeError> {
+    let frame = Frame::read(coded)?;
+    Frame { dictionary: false, ..frame }.check(coded, plain.len() as u64, WINDOW_LOG_MAX)?;
+    match context.decompress_using_ddict(plain, coded, dictionary.decoder()) {
+        Ok(length) if length == plain.len() => Ok(()),
+        Ok(_) | Err(_) => Err(CORRUPT),
+    }
+}
+
+/// Compares all that a frame says with what was promised, before anything is decoded.
+pub(crate) fn check_frame(coded: &[u8], plain_length: u64, window_log_max: u32) -> Result<(), DecodeError> {
+    Frame::read(coded)?.check(coded, plain_length, window_log_max)
 }
 
 /// What the frame's header says (RFC 8878, 3.1.1.1). Decoding in one step never looks at the window, since the
@@ -47,12 +76,11 @@ impl Frame {
         Ok(Self { window_length: Some(base + base / 8 * u64::from(window & 7)), dictionary })
     }
 
-    /// Compares all that the frame says with what the block's header promised, before anything is decoded.
-    fn check(&self, coded: &[u8], plain_length: u64) -> Result<(), DecodeError> {
+    fn check(&self, coded: &[u8], plain_length: u64, window_log_max: u32) -> Result<(), DecodeError> {
         if self.dictionary {
             return Err(DecodeError::Unknown { field: "zstd dictionary", value: 1 });
         }
-        let max = 1 << WINDOW_LOG_MAX;
+        let max = 1 << window_log_max;
         if let Some(value) = self.window_length.filter(|window| *window > max) {
             return Err(DecodeError::Bomb { field: "zstd window", value, max });
         }
