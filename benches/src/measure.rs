@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
 /// Wall time, CPU time of everybody involved, and bytes of payload.
@@ -55,6 +55,14 @@ pub fn children_cpu() -> Result<Duration> {
 pub fn process_cpu(pid: u32) -> Result<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(pid as i32)).context("a process is gone")?;
     Ok(Duration::from(clock_gettime(clock)?))
+}
+
+/// Seconds that the calling thread has run.
+///
+/// # Errors
+/// The kernel refuses to say.
+pub fn thread_cpu_s() -> Result<f64> {
+    Ok(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?).as_secs_f64())
 }
 
 /// Most resident bytes that a live process ever had, huge pages included.
