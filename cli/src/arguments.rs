@@ -64,6 +64,9 @@ pub(crate) enum Command {
     Stats,
     /// Look for what keeps the node from working well, and say what to do
     Doctor(Doctor),
+    /// Look at what compression would do
+    #[command(subcommand)]
+    Compress(Compress),
     /// Show, explain, check and change the configuration
     #[command(subcommand)]
     Config(Config),
@@ -148,6 +151,24 @@ pub(crate) struct Half {
     /// Program and arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Parts of `compress`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Compress {
+    /// Say what each codec would make of a file or directory here, at which speed
+    Analyze(Analyze),
+}
+
+/// Arguments of `compress analyze`.
+#[derive(Debug, Args)]
+pub(crate) struct Analyze {
+    /// File or directory; the first 64 MiB of it are looked at
+    #[arg(value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) path: PathBuf,
+    /// A file that the other end has, to try differences to it as well
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) baseline: Option<PathBuf>,
 }
 
 /// Arguments of `send`.

@@ -1,6 +1,7 @@
 //! One file for each subcommand. `main` calls [`run`]; each subcommand gives back what to leave with.
 mod backup;
 mod breaker;
+mod compress;
 pub(crate) mod config;
 mod drain;
 mod events;
@@ -30,6 +31,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Status(arguments) => status::run(&context, arguments.watch).await,
         Command::Stats => stats::run(&context).await,
         Command::Doctor(arguments) => doctor::run(&context, &arguments).await,
+        Command::Compress(command) => compress::run(&context, &command),
         Command::Config(command) => config::run(&context, command).await,
         Command::CircuitBreaker(command) => breaker::run(&context, command).await,
         Command::Events(arguments) => events::run(&context, events::Source::Events, &arguments).await,
