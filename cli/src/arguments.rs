@@ -100,6 +100,11 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Print the fingerprint that peers list as this node's identity
     Identity,
+    /// Say what was measured of the path to a peer, and what keeps it from being faster
+    Path {
+        /// Its name
+        peer: String,
+    },
     /// List the peers
     Peers,
     /// Print the version of the command and of the daemon

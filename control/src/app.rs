@@ -391,6 +391,9 @@ impl App {
                     shared.note_error("amst", "lane", &crate::jobs::clean(change.text));
                 }
             }
+            if let Event::Path(path) = event {
+                shared.peers.handle_path(path, now);
+            }
             shared.jobs.handle_event(worker, event, now)
         });
         if let Err(strange) = strange {

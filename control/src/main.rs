@@ -13,6 +13,7 @@ mod log;
 mod metrics;
 mod monitor;
 mod notify;
+mod paths;
 mod peers;
 mod recovery;
 mod settings;

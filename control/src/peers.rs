@@ -2,8 +2,8 @@
 //! kept, so that nothing grows with what the dataplane says.
 use std::collections::BTreeMap;
 
-use dwcp_abi::link::LaneChange;
-use dwcp_api::{BreakerState, PeerFigures, PeerState, Timestamp};
+use dwcp_abi::link::{LaneChange, PathFigures};
+use dwcp_api::{BreakerState, PathMode, PeerFigures, PeerPath, PeerState, Timestamp};
 use dwcp_config::Config;
 
 use crate::health::FromPolicy;
@@ -24,6 +24,7 @@ struct Known {
     changed_ms: Option<u64>,
     last_error: Option<String>,
     is_failing: bool,
+    path: Option<PeerPath>,
 }
 
 impl Peers {
@@ -52,6 +53,30 @@ impl Peers {
         } else if !text.is_empty() {
             (known.last_error, known.is_failing) = (Some(text), true);
         }
+    }
+
+    /// The dataplane has measured a path.
+    pub(crate) fn handle_path(&mut self, path: &PathFigures<'_>, now: Now) {
+        let Ok(name) = std::str::from_utf8(path.peer) else { return };
+        let Some(known) = self.known.get_mut(name) else { return };
+        known.path = Some(PeerPath {
+            mode: if path.internet { PathMode::Internet } else { PathMode::Datacenter },
+            limit: crate::paths::limit(path.limit),
+            rtt_us: path.rtt_us,
+            rtt_min_us: path.rtt_min_us,
+            resent_share: f64::from(path.resent_millionths) / 1e6,
+            delivered_bytes_per_s: path.delivered_bytes_per_s,
+            ceiling_bytes_per_s: Some(path.ceiling_bytes_per_s).filter(|&rate| rate > 0),
+            busy_lanes: path.busy,
+            mode_transitions: path.transitions,
+            measured_at: Timestamp::from_unix_ms(now.unix_ms),
+        });
+    }
+
+    /// Mode changes of all paths since the dataplane started.
+    pub(crate) fn mode_transitions(&self) -> u64 {
+        let paths = self.known.values().filter_map(|known| known.path.as_ref());
+        paths.map(|path| u64::from(path.mode_transitions)).sum()
     }
 
     /// The dataplane went away: its lanes are unknown.
@@ -97,6 +122,7 @@ impl Known {
             changed_ms: None,
             last_error: None,
             is_failing: false,
+            path: None,
         }
     }
 
@@ -121,6 +147,7 @@ impl Known {
             encrypted: (lanes > 0).then_some(self.is_encrypted),
             changed_at: self.changed_ms.map(Timestamp::from_unix_ms),
             last_error: self.last_error.clone(),
+            path: self.path.clone(),
         }
     }
 }

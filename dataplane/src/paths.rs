@@ -2,8 +2,9 @@
 //! follow come out. Workers look here about once a round trip, never per chunk. The decisions are the engine's
 //! ([`PathControl`]).
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use dwcp_abi::link::{PathFigures, PathLimit};
 use dwcp_engine::{Demand, Guidance, PathControl, PathMode, PathSample, PeerId, Reason};
 
 /// Paths by peer.
@@ -28,7 +29,7 @@ pub struct Measured {
 }
 
 /// What a worker does about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advice {
     /// Ceiling of each lane in bytes per second; none = unpaced.
     pub lane_bytes_per_s: Option<u64>,
@@ -36,11 +37,56 @@ pub struct Advice {
     pub lanes: Option<u16>,
     /// When to measure next, in nanoseconds from now.
     pub span_ns: u64,
+    /// What control shall hear now.
+    pub known: Option<Known>,
+}
+
+/// What control is told of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    mode: PathMode,
+    reason: Reason,
+    rtt_us: u32,
+    rtt_min_us: u32,
+    resent_millionths: u32,
+    delivered_bytes_per_s: u64,
+    ceiling_bytes_per_s: u64,
+    busy: u16,
+    transitions: u32,
+}
+
+impl Known {
+    /// As an event.
+    #[must_use]
+    pub fn figures<'a>(&self, peer: &'a [u8]) -> PathFigures<'a> {
+        PathFigures {
+            peer,
+            internet: self.mode == PathMode::Internet,
+            limit: match self.reason {
+                Reason::Unknown => PathLimit::Unknown,
+                Reason::Short => PathLimit::Short,
+                Reason::Searching => PathLimit::Searching,
+                Reason::Queue => PathLimit::Queue,
+                Reason::Loss => PathLimit::Loss,
+                Reason::Room => PathLimit::Room,
+                Reason::Demand => PathLimit::Demand,
+            },
+            rtt_us: self.rtt_us,
+            rtt_min_us: self.rtt_min_us,
+            resent_millionths: self.resent_millionths,
+            delivered_bytes_per_s: self.delivered_bytes_per_s,
+            ceiling_bytes_per_s: self.ceiling_bytes_per_s,
+            busy: self.busy,
+            transitions: self.transitions,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Path {
     control: PathControl,
+    /// What is said of it next, and when.
+    lately: Lately,
     since: Instant,
     gathered: Gathered,
     busy: HashMap<u16, u16>,
@@ -70,7 +116,7 @@ impl Paths {
         if span + span / 8 >= path.control.span_ns() {
             path.step(peer, span, now);
         }
-        path.advice()
+        Advice { known: path.known(now), ..path.advice() }
     }
 }
 
@@ -78,13 +124,15 @@ impl Path {
     fn new(now: Instant) -> Self {
         let control = PathControl::default();
         let told = (control.guidance().mode, None, control.reason());
-        Self { control, since: now, gathered: Gathered::default(), busy: HashMap::new(), told }
+        let lately = Lately::new(now);
+        Self { control, lately, since: now, gathered: Gathered::default(), busy: HashMap::new(), told }
     }
 
     fn step(&mut self, peer: PeerId, span_ns: u64, now: Instant) {
         let gathered = std::mem::take(&mut self.gathered);
         self.since = now;
         let rtt_ns = (gathered.rtt_weighted / gathered.rtt_weight.max(1)) as u64;
+        self.lately.add(&gathered, rtt_ns);
         self.control.handle(&PathSample {
             span_ns,
             delivered_bytes: gathered.delivered_bytes,
@@ -121,6 +169,28 @@ impl Path {
         }
     }
 
+    /// About once a second, while bytes move.
+    fn known(&mut self, now: Instant) -> Option<Known> {
+        let elapsed = now.saturating_duration_since(self.lately.since);
+        if elapsed < REPORT_INTERVAL || self.lately.delivered_bytes == 0 {
+            return None;
+        }
+        let lately = std::mem::replace(&mut self.lately, Lately::new(now));
+        let sent = (lately.delivered_bytes + lately.resent_bytes).max(1);
+        let Guidance { rate_bytes_per_s, mode, .. } = self.control.guidance();
+        Some(Known {
+            mode,
+            reason: self.control.reason(),
+            rtt_us: clamped(lately.rtt_ns / 1000),
+            rtt_min_us: clamped(lately.rtt_min_ns / 1000),
+            resent_millionths: clamped(lately.resent_bytes * 1_000_000 / sent),
+            delivered_bytes_per_s: (lately.delivered_bytes as f64 / elapsed.as_secs_f64()) as u64,
+            ceiling_bytes_per_s: rate_bytes_per_s.unwrap_or(0),
+            busy: self.busy.values().sum(),
+            transitions: clamped(self.control.transitions()),
+        })
+    }
+
     fn advice(&self) -> Advice {
         let Guidance { rate_bytes_per_s, lanes, .. } = self.control.guidance();
         let busy = self.busy.values().map(|&busy| u64::from(busy)).sum::<u64>().max(1);
@@ -128,9 +198,44 @@ impl Path {
             lane_bytes_per_s: rate_bytes_per_s.map(|rate| (rate / busy).max(1)),
             lanes,
             span_ns: self.control.span_ns(),
+            known: None,
         }
     }
 }
+
+fn clamped(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// What happened since control last heard of a path.
+#[derive(Debug)]
+struct Lately {
+    since: Instant,
+    delivered_bytes: u64,
+    resent_bytes: u64,
+    rtt_ns: u64,
+    rtt_min_ns: u64,
+}
+
+impl Lately {
+    fn new(since: Instant) -> Self {
+        Self { since, delivered_bytes: 0, resent_bytes: 0, rtt_ns: 0, rtt_min_ns: 0 }
+    }
+
+    fn add(&mut self, gathered: &Gathered, rtt_ns: u64) {
+        self.delivered_bytes += gathered.delivered_bytes;
+        self.resent_bytes += gathered.resent_bytes;
+        if rtt_ns > 0 {
+            self.rtt_ns = rtt_ns;
+        }
+        if gathered.rtt_min_ns > 0 {
+            self.rtt_min_ns = gathered.rtt_min_ns;
+        }
+    }
+}
+
+/// Control hears of a path so often at most.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Gathered {
     fn add(&mut self, measured: &Measured) {
@@ -153,13 +258,12 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn workers_share_what_the_path_carries() {
         let (mut paths, start) = (Paths::default(), Instant::now());
         let mut rtt_ns = 50_000_000;
-        let mut advice = [None; 2];
+        let mut advice = [None, None];
         for round in 1..200u32 {
             for worker in 0..2 {
                 let measured = Measured {
@@ -174,7 +278,7 @@ mod tests {
             }
             rtt_ns = if round == 20 { 80_000_000 } else { 52_000_000 };
         }
-        let advice = advice[0].expect("reported");
+        let advice = advice[0].take().expect("reported");
         let all = advice.lane_bytes_per_s.expect("paced") * 4;
         assert!((80_000_000..126_000_000).contains(&all), "{all} of 100 MB/s");
         assert_eq!(advice.lanes, Some(16));

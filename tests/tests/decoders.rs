@@ -3,8 +3,8 @@
 use dwcp_abi::codec::{Encoded, Reader};
 use dwcp_abi::link::{
     Access, Attach, Attached, CancelJob, Command, Counts, Event, Export, FetchJob, ForgetJob, JobFinished,
-    JobOptions, JobProgress, JobState, LaneChange, Outcome, Peer, PlanEnd, RingReset, SendJob, Setup,
-    Snapshot, SnapshotEnd, Transport, envelope, strings,
+    JobOptions, JobProgress, JobState, LaneChange, Outcome, PathFigures, PathLimit, Peer, PlanEnd, RingReset,
+    SendJob, Setup, Snapshot, SnapshotEnd, Transport, envelope, strings,
 };
 use dwcp_abi::wire::hello::{Greeting, Hello, Refuse, VersionRange, Welcome};
 use dwcp_abi::wire::{
@@ -123,6 +123,18 @@ fn messages_of_the_link() {
         Event<'_>: Event::Lane(LaneChange { peer, up: true, lanes: 3, encrypted: true, text }),
         Event<'_>: Event::SnapshotEnd(SnapshotEnd { token: 1 }),
         Event<'_>: Event::RingReset(RingReset { count: 1 }),
+        Event<'_>: Event::Path(PathFigures {
+            peer,
+            internet: true,
+            limit: PathLimit::Room,
+            rtt_us: 1,
+            rtt_min_us: 1,
+            resent_millionths: 1,
+            delivered_bytes_per_s: 1,
+            ceiling_bytes_per_s: 1,
+            busy: 1,
+            transitions: 1,
+        }),
     );
 }
 

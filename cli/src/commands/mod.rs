@@ -7,6 +7,7 @@ mod drain;
 mod events;
 mod generate;
 mod identity;
+mod path;
 mod peers;
 mod stats;
 mod status;
@@ -42,6 +43,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Backup(command) => backup::back_up(&context, command).await,
         Command::Restore(command) => backup::restore(&context, command).await,
         Command::Identity => identity::run(&context).await,
+        Command::Path { peer } => path::run(&context, &peer).await,
         Command::Peers => peers::run(&context).await,
         Command::Version => version::run(&context).await,
         Command::Completion { shell } => generate::completion(shell),

@@ -100,7 +100,7 @@ impl Jobs {
                 self.handle_lost_events(worker);
                 Ok(())
             }
-            Event::Lane(_) => Ok(()),
+            Event::Lane(_) | Event::Path(_) => Ok(()),
         }
     }
 

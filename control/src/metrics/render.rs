@@ -105,8 +105,7 @@ fn transport(page: &mut Page, shared: &Shared, is_enabled: bool) {
             page.one(name, figures.sum(counter));
         }
     }
-    // The mode is the configuration's so far: it does not change by itself.
-    page.one("dwcp_amst_mode_transitions_total", 0_u64);
+    page.one("dwcp_amst_mode_transitions_total", shared.peers.mode_transitions());
     let mut buckets = [0_u64; LATENCY_BUCKETS];
     let (mut count, mut sum_ns) = (0_u64, 0_u64);
     for worker in &figures.workers {

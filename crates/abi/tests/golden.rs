@@ -154,6 +154,18 @@ fn events() {
         Event::Lane(LaneChange { peer: b"peer", up: true, lanes, encrypted: false, text }),
         Event::SnapshotEnd(SnapshotEnd { token: 0x5152_5354_5556_5758 }),
         Event::RingReset(RingReset { count: 0x6162_6364_6566_6768 }),
+        Event::Path(PathFigures {
+            peer: b"peer",
+            internet: true,
+            limit: PathLimit::Queue,
+            rtt_us: 0x7172_7374,
+            rtt_min_us: 0x7576_7778,
+            resent_millionths: 0x7900_0001,
+            delivered_bytes_per_s: 0x8182_8384_8586_8788,
+            ceiling_bytes_per_s: 0x9192_9394_9596_9798,
+            busy: 0xa1a2,
+            transitions: 0xb1b2_b3b4,
+        }),
     ];
     let mut rendered = format!("version {LINK_VERSION}\n");
     for event in all {
@@ -164,10 +176,12 @@ fn events() {
             Event::Lane(_) => "Lane",
             Event::SnapshotEnd(_) => "SnapshotEnd",
             Event::RingReset(_) => "RingReset",
+            Event::Path(_) => "Path",
         };
         writeln!(rendered, "{name} {}", hex(&event)).unwrap();
     }
     JobState::ALL.iter().for_each(|state| writeln!(rendered, "{state:?} {}", hex(state)).unwrap());
+    PathLimit::ALL.iter().for_each(|limit| writeln!(rendered, "{limit:?} {}", hex(limit)).unwrap());
     Outcome::ALL.iter().for_each(|outcome| writeln!(rendered, "{outcome:?} {}", hex(outcome)).unwrap());
     demand("events.txt", &rendered);
 }

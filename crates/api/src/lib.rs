@@ -34,7 +34,7 @@ pub use node::{
     ModeDocument, NodeEvent,
 };
 pub use path_text::{PATH_BYTES_MAX, PathText, PathTextError};
-pub use peers::{PeerFigures, PeerList, PeerState};
+pub use peers::{PathLimit, PathMode, PeerFigures, PeerList, PeerPath, PeerState};
 pub use problem::Problem;
 pub use schema::{Document, SchemaName};
 pub use stats::{BpfClass, BpfStats, CoreStats, Stats};

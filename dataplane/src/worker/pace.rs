@@ -35,6 +35,10 @@ impl Worker {
         let mut paths = self.node.paths.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let advice = paths.report(peer, self.index, &measured, self.now);
         drop(paths);
+        if let Some(known) = &advice.known {
+            let name = self.node.peer_name(peer);
+            self.report.path(&known.figures(&name.0));
+        }
         if let Some(lanes) = advice.lanes {
             self.engine_input(Input::PathLanes { peer, lanes });
         }

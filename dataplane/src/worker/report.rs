@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::{
-    Command, Counts, Event, FetchJob, JobFinished, JobProgress, JobState, LaneChange, Outcome, RingReset,
-    SendJob, SnapshotEnd, strings,
+    Command, Counts, Event, FetchJob, JobFinished, JobProgress, JobState, LaneChange, Outcome, PathFigures,
+    RingReset, SendJob, SnapshotEnd, strings,
 };
 use dwcp_abi::shm::{Consumer, Producer, PushError, RECORD_BYTES_MAX};
 use dwcp_abi::shm::{WorkerCounter as Counter, WorkerFigures, WorkerStatsWriter};
@@ -132,6 +132,10 @@ impl Report {
     pub(super) fn lane(&mut self, peer: &[u8], up: bool, lanes: u16, encrypted: bool, text: &str) {
         let text = &text.as_bytes()[..text.len().min(TEXT_MAX)];
         self.say_if_room(&Event::Lane(LaneChange { peer, up, lanes, encrypted, text }));
+    }
+
+    pub(super) fn path(&mut self, figures: &PathFigures<'_>) {
+        self.say_if_room(&Event::Path(*figures));
     }
 
     fn snapshot(&mut self, token: u64) {

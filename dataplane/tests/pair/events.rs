@@ -98,7 +98,7 @@ impl Node {
                 Heard::Finished(end.job)
             }
             Event::Progress(progress) => Heard::Progress(*progress),
-            Event::Lane(_) => Heard::Lane,
+            Event::Lane(_) | Event::Path(_) => Heard::Lane,
             Event::SnapshotEnd(end) => Heard::SnapshotEnd(end.token),
             Event::RingReset(_) => Heard::RingReset,
         }

@@ -14,6 +14,8 @@ messages! {
         SnapshotEnd(SnapshotEnd) = 4,
         /// The command ring held something impossible and was emptied: control must take a snapshot and repeat.
         RingReset(RingReset) = 5,
+        /// What is known of the path to a peer; about once a second while there is traffic, may be dropped.
+        Path(PathFigures<'a>) = 6,
     }
 }
 
@@ -43,7 +45,51 @@ codes! {
     }
 }
 
+codes! {
+    /// What decides how fast a path is now.
+    pub enum PathLimit: u8 {
+        /// Nothing was measured yet.
+        Unknown = 0,
+        /// The path is short: the kernel's congestion control is left alone.
+        Short = 1,
+        /// No queue has built up yet: the lanes' own congestion control is the limit, and still grows.
+        Searching = 2,
+        /// A queue had built up at the bottleneck: the rate was lowered.
+        Queue = 3,
+        /// Much more was lost than is usual on this path: the rate was lowered.
+        Loss = 4,
+        /// There is room: the rate is being raised.
+        Room = 5,
+        /// There is not always something to send.
+        Demand = 6,
+    }
+}
+
 records! {
+    /// What is known of a path.
+    pub struct PathFigures<'a> {
+        /// Name of the peer in the plan.
+        pub peer: &'a [u8],
+        /// 1 = long: its lanes are paced together.
+        pub internet: bool,
+        /// What decides its rate.
+        pub limit: PathLimit,
+        /// Round-trip time of the busy lanes in microseconds; 0 = none is busy.
+        pub rtt_us: u32,
+        /// The least seen of any lane, in microseconds.
+        pub rtt_min_us: u32,
+        /// Share of bytes that were sent again lately, in millionths.
+        pub resent_millionths: u32,
+        /// Bytes per second that the peer acknowledges.
+        pub delivered_bytes_per_s: u64,
+        /// Ceiling of all lanes together in bytes per second; 0 = none.
+        pub ceiling_bytes_per_s: u64,
+        /// Lanes with something to send.
+        pub busy: u16,
+        /// Times that the path was found to be of the other kind.
+        pub transitions: u32,
+    }
+
     /// What a job has moved.
     pub struct Counts {
         /// Files, directories, links that are complete at the receiver.
