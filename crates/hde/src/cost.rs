@@ -36,7 +36,7 @@ pub struct Outcome {
 }
 
 impl CostModel {
-    /// With the figures of `docs/benchmarks.md` (`bench codecs`), which adapt to the machine as blocks are recorded.
+    /// With figures of another machine, which adapt to this one as blocks are recorded.
     #[must_use]
     pub fn new() -> Self {
         let row = |(choice, encode_mb_per_s, decode_mb_per_s, factor): (Choice, f64, f64, f64)| Row {
@@ -99,18 +99,20 @@ fn probed_share(features: &Features) -> f64 {
     f64::from(estimate.matches_thousandths.min(estimate.entropy_thousandths)) / 1000.0
 }
 
-/// Encoding and decoding in MB/s of one core and coded bytes for each that the probe expects, over the objects of the
-/// data set in blocks of 512 KiB: `cargo xtask bench codecs`.
+/// Encoding and decoding in MB/s of one core, and coded bytes for each that the probe expects. Speeds of LZ4, Snappy and
+/// levels 1, 3 and 9 were measured over version pairs and single objects on a quiet machine, LZ4's and Snappy's factors by
+/// `cargo xtask bench codecs`; the other factors follow from the codecs' sizes relative to LZ4's. Levels 6, 12 and 15 lie
+/// between and beyond those that were measured. All of them follow what is recorded.
 const CODECS: [(Choice, f64, f64, f64); 9] = [
     (Choice::RAW, 30_000.0, 30_000.0, 1.0),
-    (Choice::LZ4, 750.0, 1266.0, 0.80),
-    (Choice::SNAPPY, 736.0, 1111.0, 0.83),
-    (Choice::zstd(1), 640.0, 1044.0, 0.59),
-    (Choice::zstd(3), 271.0, 1063.0, 0.53),
-    (Choice::zstd(6), 110.0, 900.0, 0.50),
-    (Choice::zstd(9), 63.0, 741.0, 0.485),
-    (Choice::zstd(12), 30.0, 741.0, 0.47),
-    (Choice::zstd(15), 15.0, 741.0, 0.465),
+    (Choice::LZ4, 750.0, 1266.0, 1.436),
+    (Choice::SNAPPY, 736.0, 1111.0, 1.427),
+    (Choice::zstd(1), 640.0, 1044.0, 1.05),
+    (Choice::zstd(3), 271.0, 1063.0, 0.95),
+    (Choice::zstd(6), 110.0, 900.0, 0.90),
+    (Choice::zstd(9), 63.0, 741.0, 0.87),
+    (Choice::zstd(12), 30.0, 741.0, 0.845),
+    (Choice::zstd(15), 15.0, 741.0, 0.835),
 ];
 
 /// A codec's time and gain follow the latest hundred blocks or so.
@@ -143,17 +145,17 @@ mod tests {
     fn mixed_data_get_what_was_measured_best() {
         let model = CostModel::new();
         for (mbit_per_s, level) in [(10, 12), (50, 9), (100, 6), (300, 3), (1000, 1)] {
-            let choice = model.select(&features(mbit_per_s, 1000, 480, 800));
+            let choice = model.select(&features(mbit_per_s, 1000, 270, 800));
             assert_eq!(choice, Choice::zstd(level), "{mbit_per_s} Mbit/s");
         }
-        assert_eq!(model.select(&features(2500, 1000, 480, 800)), Choice::LZ4);
-        assert_eq!(model.select(&features(20_000, 1000, 480, 800)), Choice::RAW);
+        assert_eq!(model.select(&features(2500, 1000, 270, 800)), Choice::LZ4);
+        assert_eq!(model.select(&features(20_000, 1000, 270, 800)), Choice::RAW);
     }
 
     #[test]
     fn more_cores_and_slower_links_raise_the_level() {
         let model = CostModel::new();
-        let level = |mbit_per_s, cores| model.select(&features(mbit_per_s, cores, 480, 800)).level();
+        let level = |mbit_per_s, cores| model.select(&features(mbit_per_s, cores, 270, 800)).level();
         assert!(level(1000, 8000) > level(1000, 1000));
         let levels: Vec<u8> = [1, 10, 30, 100, 300, 1000].map(|rate| level(rate, 1000)).into();
         assert!(levels.windows(2).all(|pair| pair[0] >= pair[1]), "{levels:?}");
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn a_slow_machine_is_noticed() {
         let mut model = CostModel::new();
-        let features = features(300, 1000, 480, 800);
+        let features = features(300, 1000, 270, 800);
         assert_eq!(model.select(&features), Choice::zstd(3));
         let outcome = Outcome { plain_length: 512 * 1024, coded_length: 133_000, encode_ns: 20_000_000 };
         for _ in 0..200 {
