@@ -34,11 +34,14 @@ pub fn pairs(only: &str) -> Result<Option<Vec<Pair>>> {
     Ok(Some(pairs))
 }
 
+/// A name and its bytes.
+pub type Object = (String, Vec<u8>);
+
 /// Everything that is sent, by name: targets and objects without a baseline; none where there are no data.
 ///
 /// # Errors
 /// As [`pairs`].
-pub fn objects(only: &str) -> Result<Option<Vec<(String, Vec<u8>)>>> {
+pub fn objects(only: &str) -> Result<Option<Vec<Object>>> {
     let Some(set) = Set::open()? else { return Ok(None) };
     let names = [set.named(only, "target"), set.named(only, "plain")].concat();
     let objects: Result<_> =

@@ -52,8 +52,8 @@ impl Gear {
             hash = after;
             self.at += GROUP;
         }
-        for at in self.at..end {
-            hash = roll(hash, bytes[at]);
+        for (at, byte) in bytes.iter().enumerate().take(end).skip(self.at) {
+            hash = roll(hash, *byte);
             if hash & SAMPLE_MASK == 0 && at + 1 >= self.warm {
                 return self.stop(hash, at + 1);
             }
