@@ -9,11 +9,12 @@ use dwcp_engine::{JobKey, Owner, PeerId, Tell};
 use dwcp_sys::proactor::Waker;
 
 use crate::door::{LaneReady, PeerName};
-use crate::jobs::{ReceiveTrees, TreeReply};
+use crate::jobs::{FirstSeen, ReceiveTrees, TreeReply};
 use crate::keeper::Keeper;
 use crate::packs::PackTable;
 use crate::paths::Paths;
 use crate::plan::Plan;
+use crate::tree::Flusher;
 use crate::worker::FileTable;
 
 /// One per process.
@@ -24,6 +25,10 @@ pub struct Node {
     pub files: FileTable,
     /// Filled packs by number.
     pub packs: PackTable,
+    /// When jobs were first heard of.
+    pub first_seen: FirstSeen,
+    /// Flushes what is received, now and then.
+    pub flusher: Flusher,
     /// Threads of receiving jobs.
     pub receive_trees: ReceiveTrees,
     /// How many lanes each peer should have, and has.
@@ -56,11 +61,13 @@ pub enum Inbox {
 impl Node {
     /// A node without workers and with an empty plan.
     #[must_use]
-    pub fn new(instance: u64) -> Self {
+    pub fn new(instance: u64, first_seen: FirstSeen) -> Self {
         Self {
             instance,
             files: FileTable::default(),
             packs: PackTable::default(),
+            first_seen,
+            flusher: Flusher::default(),
             receive_trees: ReceiveTrees::default(),
             keeper: Mutex::new(Keeper::default()),
             paths: Mutex::new(Paths::default()),

@@ -1,6 +1,7 @@
 //! Every decoder of the wire and of the link against mutated bytes: none panics, and what one of them accepts can be
 //! written and read again as the same value. `DWCP_DECODER_ROUNDS` asks for more than an ordinary run.
 use dwcp_abi::codec::{Encoded, Reader};
+use dwcp_abi::disk::{CHUNK_WRITTEN, PARTIAL_HEADER_BYTES, PartialHeader, PartialLayout, written_runs};
 use dwcp_abi::link::{
     Access, Attach, Attached, CancelJob, Command, Counts, Event, Export, FetchJob, ForgetJob, JobFinished,
     JobOptions, JobProgress, JobState, LaneChange, Outcome, PathFigures, PathLimit, Peer, PlanEnd, RingReset,
@@ -8,9 +9,10 @@ use dwcp_abi::link::{
 };
 use dwcp_abi::wire::hello::{Greeting, Hello, Refuse, VersionRange, Welcome};
 use dwcp_abi::wire::{
-    Ack, BlockHeader, ChunkHead, Close, Code, Codec, DELTA_HEAD_BYTES, DeltaHead, DeltaKind, Entry,
-    EntryHeader, EntryKind, FetchRequest, FrameHeader, FrameKind, JobAbort, JobAccept, JobDone, JobEnd,
-    JobOpen, ObjectDone, ObjectEnd, ObjectOpened, Pack, PackHead, Ping, Recipe, check_name, open_pack,
+    Ack, BlockHeader, ChunkHead, ChunkRanges, Close, Code, Codec, DELTA_HEAD_BYTES, DeltaHead, DeltaKind,
+    Entry, EntryHeader, EntryKind, FetchRequest, FrameHeader, FrameKind, JobAbort, JobAccept, JobDone,
+    JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, Pack, PackHead, Ping, Recipe, check_name,
+    open_pack,
 };
 use dwcp_tests::sim::Rng;
 
@@ -81,7 +83,11 @@ fn frames_of_the_wire() {
         JobOpen<'_>: JobOpen { attempt: 1, skip_unchanged: true, destination: b"/there" },
         FetchRequest<'_>: FetchRequest { attempt: 1, skip_unchanged: false, sources: b"\x02\0/a" },
         JobAccept: JobAccept { question: true },
-        ObjectOpened: ObjectOpened { object: 5, held: true },
+        ObjectOpened: ObjectOpened {
+            object: 5,
+            held: true,
+            chunks: ChunkRanges::of_bytes([(0, 1 << 20), (4 << 20, 9 << 20)], 1 << 30),
+        },
         ObjectEnd: ObjectEnd { object: 5, size: 6, digest },
         ObjectDone<'_>: ObjectDone { object: 5, code, text },
         JobEnd: JobEnd { packs: 1, entries: 2, objects: 3 },
@@ -104,6 +110,7 @@ fn messages_of_the_link() {
         bytes_total: 4,
         bytes_wire: 5,
         bytes_resent: 6,
+        bytes_resumed: 8,
         failures: 7,
     };
     let send = SendJob { job: 1, attempt: 1, peer, destination: b"/d", options, sources };
@@ -290,5 +297,22 @@ fn packs() {
             assert!(is_root || check_name(entry.name).is_ok(), "a pack hands out a name that escapes");
             assert_eq!(Entry::decode(&encoded(&entry)).expect("what was written can be read"), entry);
         }
+    }
+}
+
+#[test]
+fn tails_of_partial_files() {
+    let mut rng = Rng::new(7);
+    let header = PartialHeader { boot: [1; 16], path: [2; 32], size: 3 << 20, mtime_s: 4, mtime_ns: 5 };
+    let sample = [&header.to_bytes()[..], &[0, 1, 1, 0, 0, 1]].concat();
+    for _ in 0..10 * rounds() {
+        let bytes = mutate(&mut rng, &sample);
+        let Some((head, map)) = bytes.split_first_chunk::<PARTIAL_HEADER_BYTES>() else { continue };
+        if let Ok(read) = PartialHeader::from_bytes(head) {
+            assert_eq!(&read.to_bytes(), head);
+            assert!(PartialLayout::of(read.size).is_none_or(|layout| layout.end > read.size));
+        }
+        let covered: u64 = written_runs(map).map(|(start, end)| end - start).sum();
+        assert_eq!(covered, map.iter().filter(|&&byte| byte == CHUNK_WRITTEN).count() as u64);
     }
 }

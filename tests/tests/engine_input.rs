@@ -169,7 +169,8 @@ impl Node {
             let open = Place::Open(file);
             let place = self.rng.pick(&[open, open, Place::Held, Place::Refused(Code::Forbidden)]);
             let size = self.rng.pick(&[0, 1, 1 << 19, 3 << 19, u64::MAX]);
-            opened.push(OpenedObject { object: some_number(&mut self.rng), place, size });
+            let held = if self.rng.chance(300) { vec![(0, size.min(1 << 19))] } else { Vec::new() };
+            opened.push(OpenedObject { object: some_number(&mut self.rng), place, size, held });
         }
         let fatal = self.rng.chance(20).then_some((Code::NoSpace, WHY));
         let (entries, bytes) = (some_number(&mut self.rng), some_number(&mut self.rng));

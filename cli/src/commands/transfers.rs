@@ -123,6 +123,9 @@ fn details(transfer: &Transfer) -> String {
     line("Entries", &format!("{} of {}{growing}", counts.entries_done, counts.entries_total));
     line("Wire", &format!("{}, ratio {}", units::bytes(counts.bytes_wire), units::ratio(transfer.ratio)));
     line("Resent", &units::bytes(counts.bytes_resent));
+    if counts.bytes_resumed > 0 {
+        line("Resumed", &format!("{} of a former attempt", units::bytes(counts.bytes_resumed)));
+    }
     line("Rate", &units::rate(transfer.rate_bytes_per_s));
     line("Lanes", &transfer.lanes.to_string());
     line("Created", &transfer.created_at.to_string());

@@ -305,6 +305,7 @@ fn counts(counts: &dwcp_abi::link::Counts) -> Counts {
         bytes_total: counts.bytes_total,
         bytes_wire: counts.bytes_wire,
         bytes_resent: counts.bytes_resent,
+        bytes_resumed: counts.bytes_resumed,
         failures: counts.failures,
     }
 }

@@ -99,7 +99,10 @@ impl JobRecord {
             lanes: self.lanes,
             counts: self.counts,
             rate_bytes_per_s: rate,
-            ratio: ratio(self.counts.bytes_done, self.counts.bytes_wire),
+            ratio: ratio(
+                self.counts.bytes_done.saturating_sub(self.counts.bytes_resumed),
+                self.counts.bytes_wire,
+            ),
             eta_seconds: has_end.then(|| left.div_ceil(rate.max(1))),
             created_at: timestamp(self.created_ms),
             started_at: self.started_ms.map(timestamp),

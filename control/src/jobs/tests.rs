@@ -108,6 +108,7 @@ fn counts() -> Counts {
         bytes_total: 0,
         bytes_wire: 0,
         bytes_resent: 0,
+        bytes_resumed: 0,
         failures: 0,
     }
 }

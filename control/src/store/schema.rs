@@ -121,6 +121,7 @@ pub(super) fn update(connection: &Connection, record: &JobRecord) -> rusqlite::R
         ":bytes_total": signed(counts.bytes_total),
         ":bytes_wire": signed(counts.bytes_wire),
         ":bytes_resent": signed(counts.bytes_resent),
+        ":bytes_resumed": signed(counts.bytes_resumed),
         ":failures": signed(counts.failures),
         ":started_ms": record.started_ms.map(signed),
         ":finished_ms": record.finished_ms.map(signed),
@@ -184,6 +185,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
             bytes_total: number("bytes_total")?,
             bytes_wire: number("bytes_wire")?,
             bytes_resent: number("bytes_resent")?,
+            bytes_resumed: number("bytes_resumed")?,
             failures: number("failures")?,
         },
         created_ms: number("created_ms")?,
@@ -222,7 +224,9 @@ fn unsigned(value: i64) -> u64 {
     value.cast_unsigned()
 }
 
-const MIGRATIONS: [&str; 2] = [JOBS, KEYS];
+const MIGRATIONS: [&str; 3] = [JOBS, KEYS, RESUMED];
+
+const RESUMED: &str = "ALTER TABLE jobs ADD COLUMN bytes_resumed INTEGER NOT NULL DEFAULT 0";
 
 const KEYS: &str = "ALTER TABLE jobs ADD COLUMN key TEXT;
 CREATE UNIQUE INDEX jobs_by_key ON jobs (key) WHERE key IS NOT NULL";
@@ -263,6 +267,6 @@ const INSERT: &str =
 const UPDATE: &str = "UPDATE jobs SET state = :state, attempt = :attempt, instance = :instance,
     is_cancelled = :is_cancelled, is_scanned = :is_scanned, lanes = :lanes, entries_done = :entries_done,
     entries_total = :entries_total, bytes_done = :bytes_done, bytes_total = :bytes_total, bytes_wire = :bytes_wire,
-    bytes_resent = :bytes_resent, failures = :failures, started_ms = :started_ms, finished_ms = :finished_ms,
-    error = :error WHERE id = :id";
+    bytes_resent = :bytes_resent, bytes_resumed = :bytes_resumed, failures = :failures, started_ms = :started_ms,
+    finished_ms = :finished_ms, error = :error WHERE id = :id";
 const HISTORY_MAX: i64 = 10_000;

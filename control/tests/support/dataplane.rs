@@ -275,6 +275,7 @@ fn counts(bytes_done: u64) -> Counts {
         bytes_total: 100,
         bytes_wire: bytes_done / 2,
         bytes_resent: 0,
+        bytes_resumed: 0,
         failures: 0,
     }
 }

@@ -1,5 +1,6 @@
 //! Every byte that leaves a process: peer frames ([`wire`]), the messages between control and dataplane
-//! ([`link`]), shared-memory layouts ([`shm`]) and the maps shared with the kernel programs ([`bpf`]).
+//! ([`link`]), shared-memory layouts ([`shm`]), what stays on disk ([`disk`]) and the maps shared with the kernel
+//! programs ([`bpf`]).
 //!
 //! Used by every other crate. It allocates nothing, opens nothing and knows no policy: a decoder here borrows
 //! from the bytes that it is given, checks every length first, and never panics on any input.
@@ -8,6 +9,8 @@
 pub mod bpf;
 #[cfg(not(target_arch = "bpf"))]
 pub mod codec;
+#[cfg(not(target_arch = "bpf"))]
+pub mod disk;
 #[cfg(not(target_arch = "bpf"))]
 pub mod link;
 #[cfg(not(target_arch = "bpf"))]

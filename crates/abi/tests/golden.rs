@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dwcp_abi::codec::Encoded;
+use dwcp_abi::disk::*;
 use dwcp_abi::link::*;
 use dwcp_abi::shm::*;
 
@@ -136,6 +137,7 @@ fn events() {
         bytes_total: 4,
         bytes_wire: 5,
         bytes_resent: 6,
+        bytes_resumed: 8,
         failures: 7,
     };
     let (job, attempt, lanes, text) = (0x1112_1314_1516_1718, 0x2122_2324, 0x3132, &b"why"[..]);
@@ -240,6 +242,21 @@ fn setup() {
     writeln!(text, "Attached {}", hex(&attached)).unwrap();
     Access::ALL.iter().for_each(|access| writeln!(text, "{access:?} {}", hex(access)).unwrap());
     demand("setup.txt", &text);
+}
+
+#[test]
+fn partial_files() {
+    let (boot, path) =
+        (std::array::from_fn(|index| index as u8), std::array::from_fn(|index| 0xa0 + index as u8));
+    let header = PartialHeader { boot, path, size: 0x0100_0203, mtime_s: -2, mtime_ns: 0x1112_1314 };
+    let mut text = format!("version {PARTIAL_VERSION}\nwritten {CHUNK_WRITTEN}\n");
+    for byte in header.to_bytes() {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    let layout = PartialLayout::of(header.size).unwrap();
+    writeln!(text, "\nchunks {}\nheader {}", layout.chunks, layout.header_at).unwrap();
+    writeln!(text, "written {}\nsynced {}\nend {}", layout.written_at, layout.synced_at, layout.end).unwrap();
+    demand("partial_files.txt", &text);
 }
 
 fn hex<'a>(value: &impl Encoded<'a>) -> String {

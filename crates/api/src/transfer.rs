@@ -165,6 +165,9 @@ pub struct Counts {
     pub bytes_wire: u64,
     /// Bytes that had to be sent again.
     pub bytes_resent: u64,
+    /// Plain bytes that were at the receiver from a former attempt: done, and not sent by this one.
+    #[serde(default)]
+    pub bytes_resumed: u64,
     /// Entries that failed.
     pub failures: u64,
 }

@@ -101,6 +101,17 @@ pub struct OpenedObject {
     pub place: Place,
     /// Its size in bytes.
     pub size: u64,
+    /// What the open file holds of a former attempt: ranges of whole chunks, in order.
+    pub held: Vec<(u64, u64)>,
+}
+
+/// What shall become of what is incomplete when a receiving tree is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// It stays for the next attempt.
+    Keep,
+    /// Nothing of it remains.
+    Remove,
 }
 
 /// What the receiver's tree did about an announced object.
@@ -260,15 +271,14 @@ pub enum Output {
     /// gone or another attempt's.
     Unpack { task: TaskId, job: JobKey, attempt: u32, buffer: BufferId, length: u32 },
     /// Make an object durable under its final name; ends in `Committed`. With `verify`, only if the file has this
-    /// digest: a part of it may have been written twice.
+    /// digest: a part of it may have been written twice, or is of a former attempt. Nothing of it remains otherwise.
     Commit { job: JobKey, object: u64, verify: Option<Hash> },
     /// Give up an object: nothing of it remains. The text says why, for a person.
     Discard { job: JobKey, object: u64, text: String },
     /// Close the tree; ends in `Finished`.
     Finish { job: JobKey },
-    /// Give up a job at the receiver: nothing incomplete remains, and nothing of it is fed from now on but the ends of
-    /// tasks.
-    CloseReceiver { job: JobKey },
+    /// Give up a job at the receiver: nothing of it is fed from now on but the ends of tasks.
+    CloseReceiver { job: JobKey, leftovers: Leftovers },
 
     /// Where a local job is.
     Progress { job: JobKey, attempt: u32, state: JobState, scanned: bool, lanes: u16, counts: Counts },

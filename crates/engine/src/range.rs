@@ -45,6 +45,11 @@ impl RangeSet {
         self.ranges.get(index).is_some_and(|&(start, _)| start <= value)
     }
 
+    /// The ranges, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.ranges.iter().copied()
+    }
+
     /// Number of values in the set.
     #[must_use]
     pub fn covered(&self) -> u64 {

@@ -3,12 +3,12 @@
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::Outcome;
 use dwcp_abi::wire::{
-    Ack, CHUNK_BYTES, ChunkHead, Code, Codec, FLAG_OWNER, FRAME_HEADER_BYTES, FetchRequest, FrameHeader,
-    FrameKind, JobAbort, JobAccept, JobOpen, ObjectOpened, PACK_HEAD_BYTES, PackHead, checksum,
+    Ack, CHUNK_BYTES, ChunkHead, ChunkRanges, Code, Codec, FLAG_OWNER, FRAME_HEADER_BYTES, FetchRequest,
+    FrameHeader, FrameKind, JobAbort, JobAccept, JobOpen, ObjectOpened, PACK_HEAD_BYTES, PackHead, checksum,
 };
 use dwcp_engine::{
-    BufferId, Config, Engine, FileId, FoundObject, Input, JobKey, LaneEnd, LaneId, OpenedObject, Output,
-    Owner, PackId, PeerId, Place, TaskId,
+    BufferId, Config, Engine, FileId, FoundObject, Input, JobKey, LaneEnd, LaneId, Leftovers, OpenedObject,
+    Output, Owner, PackId, PeerId, Place, TaskId,
 };
 
 const PEER: PeerId = PeerId(3);
@@ -106,7 +106,12 @@ fn sending(engine: &mut Engine, chunks: u64) -> Vec<Output> {
     assert!(sent.iter().any(|output| matches!(output, Output::SendPack { sequence: 0, .. })), "{sent:?}");
     engine.handle(1, Input::Sent { lane: LaneId(0), bytes: 100 });
     ack(engine, 0, 65, &[0]);
-    say(engine, 0, (FrameKind::ObjectOpened, JOB, 1), &ObjectOpened { object: 1, held: false })
+    say(
+        engine,
+        0,
+        (FrameKind::ObjectOpened, JOB, 1),
+        &ObjectOpened { object: 1, held: false, chunks: ChunkRanges::NONE },
+    )
 }
 
 fn reads(outputs: &[Output]) -> Vec<(TaskId, u64)> {
@@ -207,7 +212,8 @@ fn receiving(engine: &mut Engine) -> TaskId {
         Output::Unpack { task, .. } => Some(task),
         _ => None,
     });
-    let opened = vec![OpenedObject { object: 1, place: Place::Open(FileId(4)), size: 2 * CHUNK }];
+    let opened =
+        vec![OpenedObject { object: 1, place: Place::Open(FileId(4)), size: 2 * CHUNK, held: Vec::new() }];
     let (task, entries, bytes, failures, fatal) = (task.expect("it is unpacked"), 1, 0, 0, None);
     engine.handle(1, Input::Unpacked { task, entries, bytes, opened, failures, fatal });
     chunk(engine, 1)
@@ -259,7 +265,10 @@ fn a_late_word_of_a_former_attempt_is_not_taken_for_this_one() {
     receiving(&mut engine);
     let open = JobOpen { attempt: 2, skip_unchanged: false, destination: b"here" };
     let opened = say(&mut engine, 0, (FrameKind::JobOpen, THEIR_JOB, 2), &open);
-    assert!(opened.contains(&Output::CloseReceiver { job: THEIR_JOB }), "{opened:?}");
+    assert!(
+        opened.contains(&Output::CloseReceiver { job: THEIR_JOB, leftovers: Leftovers::Keep }),
+        "{opened:?}"
+    );
     let abort = JobAbort { code: Code::Cancelled, text: b"late" };
     say(&mut engine, 0, (FrameKind::JobAbort, THEIR_JOB, 1), &abort);
     assert_eq!(engine.jobs(), 1);

@@ -1,6 +1,7 @@
 //! Trees of jobs, each on a thread of its own, because file systems block: scanning and packing at the sender
 //! ([`sending`]), unpacking and committing at the receiver ([`receiving`]). Workers send orders by descriptor and
 //! number, and get replies in their inbox; no payload of large objects comes by here.
+mod first_seen;
 mod receiving;
 mod sending;
 
@@ -10,8 +11,9 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 use dwcp_abi::wire::Code;
-use dwcp_engine::{FinalCheck, FoundObject, Hash, JobKey, OpenedObject, TaskId};
+use dwcp_engine::{FinalCheck, FoundObject, Hash, JobKey, Leftovers, OpenedObject, TaskId};
 
+pub use first_seen::FirstSeen;
 pub use receiving::{Destination, ReceiveTree, nothing_unpacked, start_receiver};
 pub use sending::{SendTree, exported_sources, start_scanner};
 
@@ -40,6 +42,8 @@ pub enum ReceiveOrder {
     Discard { object: u64, text: String },
     /// Close the tree.
     Finish,
+    /// Remove what is incomplete: no attempt will come back for it.
+    Abandon,
 }
 
 /// An error with what a program and what a person needs of it.
@@ -123,11 +127,15 @@ impl ReceiveTrees {
             .map(|running| running.orders.clone())
     }
 
-    /// Ends a job's thread once it has done what it was told; what is incomplete then is removed.
-    pub fn remove(&self, job: JobKey) {
+    /// Ends a job's thread once it has done what it was told.
+    pub fn remove(&self, job: JobKey, leftovers: Leftovers) {
         let Some(running) = self.trees.lock().unwrap_or_else(PoisonError::into_inner).remove(&job) else {
             return;
         };
+        if leftovers == Leftovers::Remove {
+            // A thread that ended has left nothing.
+            drop(running.orders.send(ReceiveOrder::Abandon));
+        }
         let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         ending.retain(|_, thread| !thread.is_finished());
         ending.insert(job, running.thread);

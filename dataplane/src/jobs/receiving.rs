@@ -11,7 +11,7 @@ use dwcp_engine::{FileId, Hash, JobKey, OpenedObject, Place, TaskId};
 
 use super::{ReceiveOrder, Refusal, TreeReply, add_line};
 use crate::node::{Inbox, Node};
-use crate::tree::{Failure, Opening, Options, Receiver, Root, TreeError, Unpacked};
+use crate::tree::{Failure, Opening, Options, Partly, Receiver, Root, TreeError, Unpacked};
 
 /// Where a job's entries go.
 #[derive(Debug)]
@@ -76,7 +76,9 @@ fn open(node: &Node, tree: ReceiveTree) -> Result<Receiver, Refusal> {
         Destination::Local(destination) => Root::Local { destination },
     };
     let tag = node.job_tag(tree.job);
-    Receiver::open(root, tag, tree.options).map_err(|error| (error.code(), error.to_string()))
+    let placed_since = node.first_seen.attempt(tag, tree.attempt);
+    Receiver::open(root, tag, Options { placed_since, ..tree.options })
+        .map_err(|error| (error.code(), error.to_string()))
 }
 
 struct Store {
@@ -102,6 +104,12 @@ impl Store {
                 ReceiveOrder::Commit { object, verify } => self.commit(object, verify),
                 ReceiveOrder::Discard { object, text } => self.discard(object, &text),
                 ReceiveOrder::Finish => self.finish(),
+                ReceiveOrder::Abandon => {
+                    if let Some(receiver) = self.receiver.take() {
+                        receiver.abandon();
+                        self.node.first_seen.forget(self.node.job_tag(self.job));
+                    }
+                }
             }
             if next.is_none() {
                 next = orders.recv().ok();
@@ -176,20 +184,27 @@ impl Store {
 
     fn place(&mut self, opened: crate::tree::OpenedObject) -> OpenedObject {
         let crate::tree::OpenedObject { object, size, opening } = opened;
+        let mut held = Vec::new();
         let place = match opening {
             Opening::Unchanged | Opening::Committed => Place::Held,
-            Opening::Write(file) => {
+            Opening::Write(partly) => {
                 let known = self.files.get(&object).map(|(id, _, _)| *id);
                 Place::Open(known.unwrap_or_else(|| {
-                    let file = Arc::new(file);
+                    let Partly { file, partial, keeps, held: found } = partly;
+                    held = found;
+                    if let Some(partial) = partial.as_ref().filter(|_| keeps)
+                        && let Err(error) = self.node.flusher.add(partial)
+                    {
+                        tracing::warn!(%error, "nothing is flushed while it is received");
+                    }
                     let path = self.receiver.as_ref().and_then(|receiver| receiver.path(object));
-                    let id = self.node.files.insert(Arc::clone(&file), path.unwrap_or_default());
+                    let id = self.node.files.insert(Arc::clone(&file), path.unwrap_or_default(), partial);
                     self.files.insert(object, (id, file, size));
                     id
                 }))
             }
         };
-        OpenedObject { object, place, size }
+        OpenedObject { object, place, size, held }
     }
 
     /// Notes a failure; one of an object must be answered, so that the sender does not wait for it.
@@ -197,7 +212,7 @@ impl Store {
         self.failures += 1;
         add_line(&mut self.lines, failure.text);
         let place = Place::Refused(failure.code);
-        failure.object.map(|object| OpenedObject { object, place, size: 0 })
+        failure.object.map(|object| OpenedObject { object, place, size: 0, held: Vec::new() })
     }
 
     fn commit(&mut self, object: u64, verify: Option<Hash>) {
@@ -239,6 +254,7 @@ impl Store {
                 for failure in totals.failures {
                     add_line(&mut self.lines, failure.text);
                 }
+                self.node.first_seen.forget(self.node.job_tag(self.job));
                 (Ok(()), failed)
             }
             Err(error) => (Err((error.code(), error.to_string())), 0),

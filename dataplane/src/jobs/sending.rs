@@ -104,7 +104,7 @@ impl Scan {
         self.sources.insert(found.object, (Arc::clone(&file), found.fingerprint));
         FoundObject {
             object: found.object,
-            file: self.node.files.insert(file, b""),
+            file: self.node.files.insert(file, b"", None),
             size: found.size,
             extents,
         }

@@ -84,8 +84,14 @@ pub fn serve(paths: &Paths, stopped: &dyn Fn() -> bool) -> Result<(), ServeError
     let identity = Identity::load_or_create(&paths.state)?;
     let listener = listen(paths)?;
     tracing::info!(fingerprint = %identity.fingerprint(), "dataplane ready for control");
-    let mut server =
-        Server { identity, instance: instance(), running: None, control: None, figures: Vitals::default() };
+    let mut server = Server {
+        identity,
+        state: paths.state.clone(),
+        instance: instance(),
+        running: None,
+        control: None,
+        figures: Vitals::default(),
+    };
     let result = server.run(&listener, stopped);
     if let Some(running) = server.running {
         running.stop();
@@ -95,6 +101,7 @@ pub fn serve(paths: &Paths, stopped: &dyn Fn() -> bool) -> Result<(), ServeError
 
 struct Server {
     identity: Identity,
+    state: PathBuf,
     instance: u64,
     running: Option<Running>,
     /// The control that is attached, and the plan that it is saying.
@@ -158,7 +165,7 @@ impl Server {
         };
         let identity = &self.identity;
         if self.running.is_none() && attach.version == LINK_VERSION {
-            let running = Running::start(&attach, identity, self.instance)?;
+            let running = Running::start(&attach, identity, self.instance, &self.state)?;
             let ports: Vec<u16> = running.door.addresses().iter().map(|address| address.port()).collect();
             let (kernel, text) = features::Kernel::load(&ports);
             features::publish(&running.link, &running.workers, &text);

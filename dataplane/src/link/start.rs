@@ -1,5 +1,6 @@
 //! Starting the workers and the door, as control's first `Attach` says.
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -14,6 +15,7 @@ use dwcp_sys::topology::Topology;
 use super::serve::ServeError;
 use crate::door::{DialFailed, Direction, Door, DoorConfig, LaneReady, LaneSink};
 use crate::identity::Identity;
+use crate::jobs::FirstSeen;
 use crate::node::{Inbox, Node, Turns};
 use crate::worker::{WorkerConfig, WorkerUp, start};
 
@@ -34,10 +36,15 @@ impl Running {
     ///
     /// # Errors
     /// What could not be had.
-    pub(super) fn start(attach: &Attach<'_>, identity: &Identity, instance: u64) -> Result<Self, ServeError> {
+    pub(super) fn start(
+        attach: &Attach<'_>,
+        identity: &Identity,
+        instance: u64,
+        state: &Path,
+    ) -> Result<Self, ServeError> {
         let cores = cores(attach)?;
         let count = cores.len() as u16;
-        let node = Arc::new(Node::new(instance));
+        let node = Arc::new(Node::new(instance, FirstSeen::open(state)?));
         let link = Link::create(count, instance)?;
         let sink = Sink { node: Arc::clone(&node), turns: Turns::default() };
         let config = DoorConfig::new(listen(attach)?, instance, CHUNK_BYTES, 0);

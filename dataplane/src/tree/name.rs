@@ -16,6 +16,12 @@ impl TemporaryNames {
         Self { prefix: format!("{PREFIX}{:016x}.", u64::from_be_bytes(tag)), next: 0 }
     }
 
+    /// Whether it is the name of an object of this job that another attempt can find.
+    pub(super) fn is_object(&self, name: &[u8]) -> bool {
+        let rest = name.strip_prefix(self.prefix.as_bytes());
+        rest.is_some_and(|rest| rest.first() == Some(&b'k') && rest.ends_with(SUFFIX.as_bytes()))
+    }
+
     /// A number that no file of this receiver has had.
     pub(super) fn take_number(&mut self) -> u64 {
         self.next += 1;
@@ -25,6 +31,15 @@ impl TemporaryNames {
     /// Name of the inline file or link with this number, in `space`.
     pub(super) fn inline<'a>(&self, number: u64, space: &'a mut NameSpace) -> &'a [u8] {
         space.put(&self.prefix, "", number)
+    }
+
+    /// Name of the object with this key, the same in every attempt of the job, in `space`.
+    pub(super) fn keyed<'a>(&self, key: u128, space: &'a mut NameSpace) -> &'a [u8] {
+        let mut digits = [0; 32];
+        for (index, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(key >> (124 - 4 * index) & 15) as usize];
+        }
+        space.join(&self.prefix, "k", &digits)
     }
 
     /// Name of the object with this number, in `space`.
@@ -45,7 +60,6 @@ impl NameSpace {
         Self { bytes: [0; 64] }
     }
 
-    /// 6 + 16 + 1 of prefix, a letter, at most 20 digits and the suffix: 49 bytes of 64.
     fn put(&mut self, prefix: &str, letter: &str, mut number: u64) -> &[u8] {
         let mut digits = [0; 20];
         let mut first = digits.len();
@@ -57,8 +71,13 @@ impl NameSpace {
                 break;
             }
         }
+        self.join(prefix, letter, &digits[first..])
+    }
+
+    /// 6 + 16 + 1 of prefix, a letter, at most 32 digits and the suffix: 61 bytes of 64.
+    fn join(&mut self, prefix: &str, letter: &str, digits: &[u8]) -> &[u8] {
         let mut at = 0;
-        for part in [prefix.as_bytes(), letter.as_bytes(), &digits[first..], SUFFIX.as_bytes()] {
+        for part in [prefix.as_bytes(), letter.as_bytes(), digits, SUFFIX.as_bytes()] {
             self.bytes[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
@@ -118,7 +137,11 @@ mod tests {
         let mut space = NameSpace::new();
         assert_eq!(names.inline(0, &mut space), b".dwcp.00010203040506ff.0.part");
         assert_eq!(names.object(120, &mut space), b".dwcp.00010203040506ff.o120.part");
-        let longest = names.object(u64::MAX, &mut space);
+        assert_eq!(
+            names.keyed(0x0123 << 112 | 0xef, &mut space),
+            b".dwcp.00010203040506ff.k012300000000000000000000000000ef.part"
+        );
+        let longest = names.keyed(u128::MAX, &mut space);
         assert!(is_temporary(longest) && has_temporary(b"a/.dwcp.x.part/b") && !has_temporary(b"a/.dwcp"));
     }
 

@@ -1,8 +1,10 @@
 //! Large files at the receiver: open under temporary names until all their bytes have come.
 use super::directories::Directory;
 use super::failure::Problem;
+use super::leftovers::Leftovers;
 use super::metadata::Policy;
-use super::name::{NameSpace, TemporaryNames};
+use super::name::{NameSpace, Shown, TemporaryNames};
+use super::partial::{self, Found, Partial, Useless};
 use super::staged::remove;
 use super::volumes::Volumes;
 use dwcp_abi::wire::{Code, EntryHeader};
@@ -10,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, fsync, ftruncate, unlinkat};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -28,19 +30,34 @@ pub struct OpenedObject {
 /// What the receiver has of an object.
 #[derive(Debug)]
 pub enum Opening {
-    /// A file of the object's size, all hole, to be written at any offset in any order; then
-    /// [`super::Receiver::commit`].
-    Write(OwnedFd),
+    /// A partial file of the object, to be written at any offset in any order; then [`super::Receiver::commit`].
+    Write(Partly),
     /// The destination has a file of that size and time already: send nothing.
     Unchanged,
     /// It was committed before; the pack came a second time.
     Committed,
 }
 
+/// A partial file that is open.
+#[derive(Debug, Clone)]
+pub struct Partly {
+    /// All hole, but for what it holds.
+    pub file: Arc<OwnedFd>,
+    /// What it holds of a former attempt: ranges of whole chunks, in order.
+    pub held: Vec<(u64, u64)>,
+    /// Where to note what is written; none where nothing of it is of use to another attempt.
+    pub partial: Option<Arc<Partial>>,
+    /// Whether its file system keeps anything over a loss of power.
+    pub keeps: bool,
+}
+
 /// The objects of one job.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     open: HashMap<u64, OpenObject>,
+    /// Keys of temporary names that are in use: two objects of a job may have the same path.
+    keys: HashSet<u128>,
+    leftovers: Leftovers,
     settled: Settled,
 }
 
@@ -48,10 +65,28 @@ pub(super) struct Objects {
 #[derive(Debug)]
 pub(super) struct OpenObject {
     directory: Arc<Directory>,
-    file: OwnedFd,
+    partly: Partly,
+    temporary: Temporary,
     header: EntryHeader,
     pub(super) path: Vec<u8>,
     leaf: Vec<u8>,
+}
+
+/// How the temporary name of an object is made.
+#[derive(Debug, Clone, Copy)]
+enum Temporary {
+    /// Of its path, so that the next attempt finds it.
+    Keyed(u128),
+    Numbered(u64),
+}
+
+impl Temporary {
+    fn name<'a>(self, names: &TemporaryNames, space: &'a mut NameSpace) -> &'a [u8] {
+        match self {
+            Self::Keyed(key) => names.keyed(key, space),
+            Self::Numbered(number) => names.object(number, space),
+        }
+    }
 }
 
 impl Objects {
@@ -69,29 +104,41 @@ impl Objects {
         if open.path != path || open.header.size != header.size {
             return Err(Problem::new(Code::Protocol, path, "another file has the same object number"));
         }
-        match open.file.try_clone() {
-            Ok(file) => Ok(Some(Opening::Write(file))),
-            Err(_) => Err(Problem::system(Errno::EMFILE, "open it again", path)),
-        }
+        // What has been written since is known where it was written.
+        Ok(Some(Opening::Write(open.partly.clone())))
     }
 
-    /// Makes the temporary file of an object.
+    /// Makes the temporary file of an object, or finds the one of a former attempt.
     pub(super) fn create(
         &mut self,
         names: &TemporaryNames,
         directory: Arc<Directory>,
         header: EntryHeader,
         (path, leaf): (&[u8], &[u8]),
+        keeps: bool,
     ) -> Result<Opening, Errno> {
+        self.leftovers.visit(&directory, names);
+        let hash = *blake3::Hasher::new().update(path).update(b"\0").update(leaf).finalize().as_bytes();
+        let key = hash.first_chunk().map_or(0, |key| u128::from_be_bytes(*key));
+        let keyed = !self.keys.contains(&key);
+        let temporary = if keyed { Temporary::Keyed(key) } else { Temporary::Numbered(header.object) };
         let mut space = NameSpace::new();
-        let temporary = names.object(header.object, &mut space);
-        let file = create_exclusive(&directory, temporary, Mode::S_IRUSR | Mode::S_IWUSR, Access::ReadWrite)?;
-        let size = i64::try_from(header.size).map_err(|_| Errno::EFBIG)?;
-        let copy = ftruncate(&file, size).and_then(|()| file.try_clone().map_err(|_| Errno::EMFILE));
-        let copy = copy.inspect_err(|_| remove(&directory, temporary))?;
+        let name = temporary.name(names, &mut space);
+        let former = if keyed { find(&directory, name, &header, path, hash) } else { None };
+        let mut partly = match former {
+            Some(Found { partial, held }) => {
+                Partly { file: Arc::clone(partial.file()), held, partial: Some(Arc::new(partial)), keeps }
+            }
+            None => make(&directory, name, &header, hash)?,
+        };
+        partly.keeps = keeps;
+        if keyed {
+            self.keys.insert(key);
+        }
+        let opening = Opening::Write(partly.clone());
         let (path, leaf) = (path.to_vec(), leaf.to_vec());
-        self.open.insert(header.object, OpenObject { directory, file, header, path, leaf });
-        Ok(Opening::Write(copy))
+        self.open.insert(header.object, OpenObject { directory, partly, temporary, header, path, leaf });
+        Ok(opening)
     }
 
     /// The path of an open object.
@@ -101,7 +148,11 @@ impl Objects {
 
     /// Takes an open object out.
     pub(super) fn take(&mut self, object: u64) -> Option<OpenObject> {
-        self.open.remove(&object)
+        let open = self.open.remove(&object)?;
+        if let Temporary::Keyed(key) = open.temporary {
+            self.keys.remove(&key);
+        }
+        Some(open)
     }
 
     /// Remembers that nothing of an object is wanted any more.
@@ -116,28 +167,93 @@ impl Objects {
 
     /// Removes all that is open.
     pub(super) fn discard_all(&mut self, names: &TemporaryNames) {
-        for (object, open) in self.open.drain() {
-            open.discard(object, names);
+        self.keys.clear();
+        for (_, open) in self.open.drain() {
+            open.discard(names);
+        }
+        self.leftovers.remove_own();
+    }
+
+    /// Lets go of all that is open. What the next attempt can use stays, once nobody writes to it any more.
+    pub(super) fn leave_all(&mut self, names: &TemporaryNames) {
+        self.keys.clear();
+        for (_, open) in self.open.drain() {
+            match &open.partly.partial {
+                Some(partial)
+                    if matches!(open.temporary, Temporary::Keyed(_))
+                        && partial.is_used()
+                        && partial.close() => {}
+                Some(_) | None => open.discard(names),
+            }
         }
     }
+}
+
+/// The partial file of a former attempt, if it is one of the same source.
+fn find(
+    directory: &Directory,
+    name: &[u8],
+    header: &EntryHeader,
+    path: &[u8],
+    hash: [u8; 32],
+) -> Option<Found> {
+    // Not to be waited for where it is no file at all.
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = openat(directory, name, flags, Mode::empty()).ok()?;
+    match Partial::find(file, header, hash, partial::boot()) {
+        Ok(found) => {
+            let held: u64 = found.held.iter().map(|(start, end)| end - start).sum();
+            tracing::info!(path = %Shown(path), held, size = header.size, "goes on from what a former attempt left");
+            Some(found)
+        }
+        Err(Useless::Changed) => {
+            tracing::info!(path = %Shown(path), "the source has changed since a former attempt: it starts again");
+            None
+        }
+        Err(Useless::Unreadable) => {
+            tracing::warn!(path = %Shown(path), "what a former attempt left is of no use: it starts again");
+            None
+        }
+    }
+}
+
+/// A new file of the object's size, with a map where there is room for one.
+fn make(directory: &Directory, name: &[u8], header: &EntryHeader, hash: [u8; 32]) -> Result<Partly, Errno> {
+    let file = create_exclusive(directory, name, Mode::S_IRUSR | Mode::S_IWUSR, Access::ReadWrite)?;
+    let file = Arc::new(file);
+    let partial = match Partial::create(&file, header, hash, partial::boot()) {
+        Ok(partial) => partial,
+        Err(errno) => {
+            tracing::debug!(%errno, "a partial file gets no map");
+            None
+        }
+    };
+    if partial.is_none() {
+        let size = i64::try_from(header.size).map_err(|_| Errno::EFBIG);
+        size.and_then(|size| ftruncate(&file, size)).inspect_err(|_| remove(directory, name))?;
+    }
+    Ok(Partly { file, held: Vec::new(), partial: partial.map(Arc::new), keeps: false })
 }
 
 impl OpenObject {
     /// Gives the file its metadata, makes it durable and puts it in place; its size.
     pub(super) fn commit(
         &self,
-        object: u64,
         names: &TemporaryNames,
         policy: Policy,
         volumes: &mut Volumes,
     ) -> Result<u64, Problem> {
         let mut space = NameSpace::new();
-        let temporary = names.object(object, &mut space);
+        let temporary = self.temporary.name(names, &mut space);
+        let file = &self.partly.file;
         let volume = self.directory.volume;
         let failed = |action: &'static str| move |errno| Problem::storage(errno, action, &self.path, volume);
-        policy.finish_private(&self.file, &self.header).map_err(failed("set its mode and time"))?;
+        if let Some(partial) = &self.partly.partial {
+            partial.cut(self.header.size).map_err(failed("make it complete"))?;
+        }
+        policy.finish_private(file, &self.header).map_err(failed("set its mode and time"))?;
         if volumes.keeps(volume) {
-            fsync(&self.file).map_err(failed("flush it to disk"))?;
+            fsync(file).map_err(failed("flush it to disk"))?;
         }
         let directory = &*self.directory;
         renameat(directory, temporary, directory, self.leaf.as_slice()).map_err(failed("put it in place"))?;
@@ -146,8 +262,8 @@ impl OpenObject {
     }
 
     /// Removes the temporary file.
-    pub(super) fn discard(&self, object: u64, names: &TemporaryNames) {
-        remove(&self.directory, names.object(object, &mut NameSpace::new()));
+    pub(super) fn discard(&self, names: &TemporaryNames) {
+        remove(&self.directory, self.temporary.name(names, &mut NameSpace::new()));
     }
 }
 

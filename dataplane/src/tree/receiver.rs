@@ -18,6 +18,9 @@ use std::sync::Arc;
 pub struct Options {
     /// A regular file that has the size and time of an entry already stays as it is.
     pub skip_unchanged: bool,
+    /// So does one that was put in place after this time, in seconds and nanoseconds since 1970: a former attempt of
+    /// the job has put it there.
+    pub placed_since: Option<(i64, i64)>,
     /// Set-user-ID and set-group-ID bits are taken over.
     pub special_bits: bool,
     /// Owner and group are taken over where that is permitted.
@@ -34,6 +37,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             skip_unchanged: false,
+            placed_since: None,
             special_bits: false,
             owners: false,
             objects_max: 256,
@@ -75,7 +79,8 @@ pub struct Totals {
     pub failures: Vec<Failure>,
 }
 
-/// Makes a tree from packs. Dropped before [`Receiver::finish`], it removes what is not complete.
+/// Makes a tree from packs. Dropped before [`Receiver::finish`], it leaves what is of use to the next attempt: objects
+/// of which the file itself says what is there. [`Receiver::abandon`] leaves nothing.
 #[derive(Debug)]
 pub struct Receiver {
     place: Place,
@@ -174,7 +179,7 @@ impl Receiver {
             let failure = Failure { path: Vec::new(), object: Some(object), code: Code::Protocol, text };
             return Err(TreeError::Entry(failure));
         };
-        match open.commit(object, &self.names, self.policy, &mut self.directories.volumes) {
+        match open.commit(&self.names, self.policy, &mut self.directories.volumes) {
             Ok(size) => {
                 self.objects.settle(object);
                 self.totals.objects += 1;
@@ -183,7 +188,7 @@ impl Receiver {
             }
             Err(problem) => {
                 self.totals.failed += 1;
-                open.discard(object, &self.names);
+                open.discard(&self.names);
                 Err(error(problem, &open.path, Some(object)))
             }
         }
@@ -197,8 +202,13 @@ impl Receiver {
     /// Removes what there is of an object; its path, where there was something.
     pub fn discard(&mut self, object: u64) -> Option<Vec<u8>> {
         let open = self.objects.take(object)?;
-        open.discard(object, &self.names);
+        open.discard(&self.names);
         Some(open.path)
+    }
+
+    /// Removes whatever is not complete.
+    pub fn abandon(mut self) {
+        self.objects.discard_all(&self.names);
     }
 
     /// Gives directories their final metadata and makes everything durable. Objects that were not committed are
@@ -317,7 +327,7 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.staged.discard(&self.names);
-        self.objects.discard_all(&self.names);
+        self.objects.leave_all(&self.names);
     }
 }
 

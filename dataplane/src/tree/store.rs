@@ -150,15 +150,20 @@ impl Store<'_> {
             return Err(Problem::new(Code::Busy, entry.name, "too many objects are open at once"));
         }
         let volume = parent.volume;
-        let created = self.objects.create(self.names, parent, entry.header, (entry.name, leaf));
+        let keeps = self.volumes.keeps(volume);
+        let created = self.objects.create(self.names, parent, entry.header, (entry.name, leaf), keeps);
         opened(created.map_err(|errno| Problem::storage(errno, "make room for it", entry.name, volume))?)
     }
 
-    /// Whether the option to skip is on and a regular file of the entry's size and time is there.
+    /// Whether a regular file of the entry's size and time is there that shall stay.
     fn is_there(&self, parent: &Directory, leaf: &[u8], entry: &Entry<'_>) -> bool {
-        self.options.skip_unchanged
+        let options = self.options;
+        (options.skip_unchanged || options.placed_since.is_some())
             && fstatat(parent, leaf, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-                stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
+                // Nobody can set the time of change back, and a rename sets it.
+                let placed = |since| (stat.st_ctime, stat.st_ctime_nsec) >= since;
+                (options.skip_unchanged || options.placed_since.is_some_and(placed))
+                    && stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
                     && metadata::is_unchanged(&stat, &entry.header)
             })
     }

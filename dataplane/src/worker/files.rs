@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dwcp_abi::wire::Code;
+use dwcp_abi::wire::{CHUNK_BYTES, Code};
 use dwcp_engine::{BufferId, Digest, FileId, Input, Source, SubtreeDigests, TaskId, ZERO_CHUNK};
 use dwcp_sys::proactor::{Errno, Handle};
 use nix::sys::statfs::{HUGETLBFS_MAGIC, TMPFS_MAGIC, fstatfs};
@@ -14,6 +14,7 @@ use nix::sys::uio::{pread, pwrite};
 use super::Worker;
 use super::layout;
 use super::token::Token;
+use crate::tree::Partial;
 
 /// Open files of the process, by the number that engines know. Workers look here once per file, then keep a handle.
 #[derive(Debug, Default)]
@@ -25,15 +26,16 @@ pub struct FileTable {
 struct Named {
     file: Arc<OwnedFd>,
     path: Box<[u8]>,
+    partial: Option<Arc<Partial>>,
 }
 
 impl FileTable {
-    /// Takes a file in. `path` is for messages.
-    pub fn insert(&self, file: Arc<OwnedFd>, path: &[u8]) -> FileId {
+    /// Takes a file in. `path` is for messages; `partial` is where to note what is written.
+    pub fn insert(&self, file: Arc<OwnedFd>, path: &[u8], partial: Option<Arc<Partial>>) -> FileId {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.0 += 1;
         let id = files.0;
-        files.1.insert(id, Named { file, path: path.into() });
+        files.1.insert(id, Named { file, path: path.into(), partial });
         FileId(id)
     }
 
@@ -44,13 +46,9 @@ impl FileTable {
     }
 
     /// The file, while nobody removed it.
-    pub fn get(&self, id: FileId) -> Option<Arc<OwnedFd>> {
-        self.files
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .1
-            .get(&id.0)
-            .map(|named| Arc::clone(&named.file))
+    fn get(&self, id: FileId) -> Option<(Arc<OwnedFd>, Option<Arc<Partial>>)> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.1.get(&id.0).map(|named| (Arc::clone(&named.file), named.partial.clone()))
     }
 
     /// Forgets the file. Workers close their handles when they are done with them.
@@ -63,10 +61,13 @@ impl FileTable {
 #[derive(Default)]
 pub(super) struct Handles {
     handles: HashMap<FileId, Cached>,
+    /// Chunks that were written in this turn and are not noted yet.
+    written: Vec<(Arc<Partial>, u32)>,
 }
 
 struct Cached {
     path: Path,
+    partial: Option<Arc<Partial>>,
     in_flight: u32,
     used: Instant,
 }
@@ -149,14 +150,16 @@ impl Worker {
     ) {
         let (file, offset, length) = chunk;
         let object_size = digest.object_size;
-        if source == Source::Hole {
-            let hash = SubtreeDigests::leaf(&ZERO_CHUNK[..length as usize], offset, object_size);
-            return self.engine_input(Input::Written { task, result: Ok(hash), text: "" });
-        }
-        let Some(path) = self.path_of(file) else {
+        let Some(path) = self.path_to_write(file) else {
             let text = "the partial file is gone";
             return self.engine_input(Input::Written { task, result: Err(Code::Io), text });
         };
+        if source == Source::Hole {
+            self.note_written(file, offset);
+            self.release_handle(file);
+            let hash = SubtreeDigests::leaf(&ZERO_CHUNK[..length as usize], offset, object_size);
+            return self.engine_input(Input::Written { task, result: Ok(hash), text: "" });
+        }
         let span = layout::data(buffer, length);
         let hash = SubtreeDigests::leaf(self.proactor.bytes(span), offset, object_size);
         self.file_tasks.insert(task, FileTask { file, length, offset, buffer, object_size, hash });
@@ -171,6 +174,10 @@ impl Worker {
 
     pub(super) fn chunk_written(&mut self, task: TaskId, result: Result<u32, Errno>) {
         let Some(chunk) = self.file_tasks.remove(&task) else { return };
+        match result {
+            Ok(count) if count == chunk.length => self.note_written(chunk.file, chunk.offset),
+            Ok(_) | Err(_) => self.write_failed(chunk.file),
+        }
         self.release_handle(chunk.file);
         match result {
             Ok(count) if count == chunk.length => {
@@ -201,15 +208,62 @@ impl Worker {
             cached.used = self.now;
             return Some(cached.path.clone());
         }
-        let descriptor = self.node.files.get(file)?;
+        let (descriptor, partial) = self.node.files.get(file)?;
         let path = if lives_in_memory(&descriptor) {
             Path::Now(descriptor)
         } else {
             Path::Ring(self.proactor.add(descriptor.try_clone().ok()?).ok()?)
         };
-        let cached = Cached { path: path.clone(), in_flight: 1, used: self.now };
+        let cached = Cached { path: path.clone(), partial, in_flight: 1, used: self.now };
         self.handles.handles.insert(file, cached);
         Some(path)
+    }
+
+    /// The way to a file that may still be written to; its partial file knows of the write then.
+    fn path_to_write(&mut self, file: FileId) -> Option<Path> {
+        let path = self.path_of(file)?;
+        if self.partial_of(file).is_some_and(|partial| !partial.begin()) {
+            self.release_handle(file);
+            return None;
+        }
+        Some(path)
+    }
+
+    fn partial_of(&self, file: FileId) -> Option<&Arc<Partial>> {
+        self.handles.handles.get(&file)?.partial.as_ref()
+    }
+
+    fn note_written(&mut self, file: FileId, offset: u64) {
+        if let Some(partial) = self.partial_of(file).cloned() {
+            self.handles.written.push((partial, (offset / u64::from(CHUNK_BYTES)) as u32));
+        }
+    }
+
+    fn write_failed(&self, file: FileId) {
+        if let Some(partial) = self.partial_of(file) {
+            partial.end(1);
+        }
+    }
+
+    /// Notes in the partial files what was written in this turn, a call for each run of chunks. Before the engine
+    /// acknowledges it: what a sender knows to be written is not asked for again.
+    pub(super) fn note_all_written(&mut self) {
+        let mut run: Option<(Arc<Partial>, u32, u32)> = None;
+        for (partial, chunk) in self.handles.written.drain(..) {
+            match &mut run {
+                Some((last, first, count)) if Arc::ptr_eq(last, &partial) && *first + *count == chunk => {
+                    *count += 1
+                }
+                _ => {
+                    if let Some((last, first, count)) = run.replace((partial, chunk, 1)) {
+                        last.mark(first, count);
+                    }
+                }
+            }
+        }
+        if let Some((last, first, count)) = run {
+            last.mark(first, count);
+        }
     }
 
     fn release_handle(&mut self, file: FileId) {

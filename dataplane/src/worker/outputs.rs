@@ -1,7 +1,7 @@
 //! What the engine decided, carried out.
 use dwcp_abi::shm::WorkerCounter as Counter;
 use dwcp_abi::wire::Code;
-use dwcp_engine::{Input, JobKey, Output, Owner, PackId, PeerId, TaskId};
+use dwcp_engine::{Input, JobKey, Leftovers, Output, Owner, PackId, PeerId, TaskId};
 use dwcp_sys::proactor::Span;
 
 use super::Worker;
@@ -82,7 +82,9 @@ impl Worker {
                 self.order_store(job, ReceiveOrder::Discard { object, text });
             }
             Output::Finish { job } => self.order_store(job, ReceiveOrder::Finish),
-            Output::CloseReceiver { job } => self.node.receive_trees.remove(job),
+            Output::CloseReceiver { job, leftovers } => {
+                self.node.receive_trees.remove(job, leftovers);
+            }
             Output::Progress { job, attempt, state, scanned, lanes, counts } => {
                 self.report.progress(job.id, attempt, state, scanned, lanes, counts);
             }
@@ -246,7 +248,7 @@ impl Worker {
             }
             TreeReply::ReceiverOpened { job, result } => {
                 if result.is_err() {
-                    self.node.receive_trees.remove(job);
+                    self.node.receive_trees.remove(job, Leftovers::Keep);
                 }
                 let result = result.as_ref().map(|_| ()).map_err(|(code, text)| (*code, text.as_str()));
                 self.engine_input(Input::ReceiverOpened { job, result });
@@ -262,7 +264,7 @@ impl Worker {
                 self.engine_input(Input::Committed { job, object, result });
             }
             TreeReply::Finished { job, result, failures, text } => {
-                self.node.receive_trees.remove(job);
+                self.node.receive_trees.remove(job, Leftovers::Keep);
                 let result = result.as_ref().map(|_| ()).map_err(|(code, text)| (*code, text.as_str()));
                 self.engine_input(Input::Finished { job, result, failures, text: &text });
             }

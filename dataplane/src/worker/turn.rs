@@ -43,8 +43,10 @@ impl Worker {
             self.pace();
         }
         self.carry_out(OUTPUT_BATCH);
+        self.note_all_written();
         self.engine.flush();
         let more = self.carry_out(OUTPUT_BATCH);
+        self.note_all_written();
         self.report.ring();
         self.figures.add(Counter::Turns, 1);
         self.figures.add(Counter::BusyNs, busy_since.elapsed().as_nanos() as u64);

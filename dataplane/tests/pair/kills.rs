@@ -138,15 +138,23 @@ fn a_job_of_a_sender_that_was_killed_completes_at_the_next_attempt() {
 }
 
 #[test]
-fn nothing_of_a_job_remains_whose_sender_never_comes_back() {
+fn a_job_whose_sender_is_gone_leaves_what_its_next_attempt_can_use_and_nothing_of_it_remains_then() {
     let mut scene = Scene::new();
     scene.receiver.transport.connect_timeout_ms = 500;
     scene.receiver.know(&[scene.sender.named("peer", "")]);
     scene.sender.kill();
     scene.valve.open();
     let (source, arrived) = (scene.source(), scene.arrived());
-    scene
-        .receiver
-        .until("the leftovers are gone", |_| !files(&arrived).iter().any(|name| is_temporary(name)));
+    let chunk = u64::from(dwcp_abi::wire::CHUNK_BYTES);
+    let is_useless = |name: &PathBuf| {
+        let metadata = std::fs::metadata(arrived.join(name));
+        is_temporary(name) && metadata.is_ok_and(|metadata| metadata.len() <= chunk)
+    };
+    scene.receiver.until("only what can be used is left", |_| !files(&arrived).iter().any(is_useless));
     assert_no_lie(&source, &arrived);
+    scene.sender.restart();
+    scene.sender.know(&[scene.receiver.named("peer", &scene.valve.address)]);
+    scene.receiver.transport.connect_timeout_ms = 10_000;
+    scene.receiver.know(&[scene.sender.named("peer", "")]);
+    scene.try_again();
 }

@@ -9,6 +9,7 @@ mod identity;
 mod kills;
 mod load;
 mod node;
+mod resume;
 mod rings;
 mod stranger;
 mod valve;

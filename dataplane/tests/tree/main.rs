@@ -2,6 +2,7 @@
 //! Everything runs in temporary directories of its own.
 mod attacks;
 mod receiving;
+mod resuming;
 mod round_trip;
 mod scanning;
 mod support;

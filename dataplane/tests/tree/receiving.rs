@@ -1,5 +1,7 @@
 //! A receiver on file systems that fail, in jobs that end early.
-use crate::support::{header, inline, is_root, link, names, object, pack, receiver, receiver_with, seal};
+use crate::support::{
+    handle, header, inline, is_root, link, names, object, pack, receiver, receiver_with, seal,
+};
 use dwcp_abi::wire::{Code, EntryHeader, EntryKind};
 use dwcp_dataplane::tree::{Opening, Options, TreeError};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -34,8 +36,8 @@ fn nothing_incomplete_is_visible_when_a_job_ends_early() {
     let unpacked = receiver
         .unpack(&pack(&[inline(b"small", b"whole"), object(1, b"d/large", 10), object(2, b"other", 10)]))
         .unwrap();
-    let Opening::Write(file) = &unpacked.opened[0].opening else { panic!("it is new") };
-    File::from(file.try_clone().unwrap()).write_all_at(b"half", 0).unwrap();
+    let Opening::Write(partly) = &unpacked.opened[0].opening else { panic!("it is new") };
+    handle(partly).write_all_at(b"half", 0).unwrap();
     let visible = |name: &&String| !name.contains(".dwcp.");
     let seen = names(space.path());
     assert_eq!(seen.iter().filter(visible).collect::<Vec<_>>(), ["to", "to/d", "to/small"]);

@@ -1,5 +1,7 @@
 //! What is sent arrives as it was.
-use crate::support::{exported, is_root, names, receiver, receiver_with, scan, source, state, transfer};
+use crate::support::{
+    exported, handle, is_root, names, receiver, receiver_with, scan, source, state, transfer,
+};
 use dwcp_dataplane::tree::{Base, Limits, Opening, Options, Source};
 use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes, Permissions};
@@ -191,8 +193,8 @@ fn an_object_of_a_pack_that_came_twice_is_opened_twice_and_settled_once() {
         panic!("both are open");
     };
     let content = bytes(300 << 10);
-    File::from(first).write_all_at(&content[..1000], 0).unwrap();
-    File::from(again).write_all_at(&content[1000..], 1000).unwrap();
+    handle(&first).write_all_at(&content[..1000], 0).unwrap();
+    handle(&again).write_all_at(&content[1000..], 1000).unwrap();
     receiver.commit(1).unwrap();
     receiver.commit(1).unwrap();
     assert!(receiver.commit(2).is_err());

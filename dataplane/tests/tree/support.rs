@@ -1,8 +1,8 @@
 //! What the tests share: a transfer in one thread, entries made by hand, and the state of a tree to compare.
 use dwcp_abi::wire::{Entry, EntryHeader, EntryKind, Pack, PackWriter, open_pack};
 use dwcp_dataplane::tree::{
-    Base, Failure, Filled, Limits, Opening, Options, Receiver, Root, Scanner, Source, Totals, TreeError,
-    holes, verify_unchanged,
+    Base, Failure, Filled, Limits, Opening, Options, Partly, Receiver, Root, Scanner, Source, Totals,
+    TreeError, holes, verify_unchanged,
 };
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -76,8 +76,8 @@ pub(crate) fn transfer(sources: Vec<Source>, limits: Limits, mut receiver: Recei
         failures.extend(unpacked.failures);
         for opened in unpacked.opened {
             let found = filled.objects.iter().find(|found| found.object == opened.object).unwrap();
-            if let Opening::Write(file) = opened.opening {
-                copy(&found.file, &File::from(file), found.size);
+            if let Opening::Write(partly) = opened.opening {
+                copy(&found.file, &handle(&partly), found.size);
                 assert!(verify_unchanged(&found.file, &found.fingerprint));
                 receiver.commit(opened.object).unwrap();
             }
@@ -88,6 +88,11 @@ pub(crate) fn transfer(sources: Vec<Source>, limits: Limits, mut receiver: Recei
     }
     let totals = receiver.finish().unwrap();
     Report { failures, totals }
+}
+
+/// A handle of a partial file.
+pub(crate) fn handle(partly: &Partly) -> File {
+    File::from(partly.file.try_clone().unwrap())
 }
 
 fn copy(from: &OwnedFd, to: &File, size: u64) {

@@ -70,6 +70,11 @@ impl World {
             assert!(node.files.is_empty(), "node {index} keeps files open: {:?}", node.files.keys());
             assert!(node.scanners.is_empty(), "node {index} keeps scanners");
             assert!(node.trees.is_empty(), "node {index} keeps trees");
+            for (job, entry) in node.leftovers.keys() {
+                let end = &self.jobs[*job].end;
+                let over = matches!(end, Some((Outcome::Done | Outcome::Partial, _, _)));
+                assert!(!over, "node {index} keeps a part of entry {entry} of job {job}, which has arrived");
+            }
         }
     }
 

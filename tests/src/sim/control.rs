@@ -237,5 +237,6 @@ const EMPTY: Counts = Counts {
     bytes_total: 0,
     bytes_wire: 0,
     bytes_resent: 0,
+    bytes_resumed: 0,
     failures: 0,
 };

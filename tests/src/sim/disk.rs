@@ -4,12 +4,13 @@ use std::rc::Rc;
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{Code, PACK_HEAD_BYTES, PackHead, TASK_PAYLOAD_MAX};
 use dwcp_engine::{
-    FileId, FinalCheck, FoundObject, Hash, JobKey, OpenedObject, PackId, Place, Source, SubtreeDigests,
-    TaskId, ZERO_CHUNK,
+    FileId, FinalCheck, FoundObject, Hash, JobKey, Leftovers, OpenedObject, PackId, Place, Source,
+    SubtreeDigests, TaskId, ZERO_CHUNK,
 };
 
 use super::node::{File, TreeObject};
 use super::op::{Completion, Op, Piece};
+use super::partial::Partial;
 use super::source::SMALL_MAX;
 use super::world::World;
 
@@ -20,6 +21,8 @@ pub(super) const FINAL: u8 = 3;
 pub(super) const FAILED: u8 = 4;
 /// How often an entry that changes does so between two reads of it.
 const CHANGES_PER_MILLE: u64 = 300;
+/// How often what is written is flushed.
+const FLUSHES_PER_MILLE: u64 = 150;
 const VERSIONS_MAX: usize = 5;
 /// Largest object that a fake tree takes from anybody.
 const OBJECT_MAX: u64 = 64 << 20;
@@ -103,7 +106,9 @@ impl World {
     fn write(&mut self, index: usize, worker: usize, piece: Piece) -> Result<Hash, Code> {
         let full = self.is_full(index);
         let node = &mut self.nodes[index];
-        let Some(File::Partial { tree, bytes, writes, committing }) = node.files.get_mut(&piece.file) else {
+        let flushes = self.rng.chance(FLUSHES_PER_MILLE);
+        let Some(File::Partial { tree, partial, writes, committing }) = node.files.get_mut(&piece.file)
+        else {
             return Err(Code::Io);
         };
         assert!(!*committing, "a chunk is written into a file that is being committed");
@@ -119,7 +124,7 @@ impl World {
             return Err(Code::NoSpace);
         }
         let range = piece.offset as usize..piece.offset as usize + piece.length as usize;
-        let place = bytes.get_mut(range).expect("a write beyond the end of its file");
+        let place = partial.bytes.get_mut(range).expect("a write beyond the end of its file");
         let payload = match piece.source {
             Source::Hole => &ZERO_CHUNK[..piece.length as usize],
             Source::File => {
@@ -128,6 +133,7 @@ impl World {
             }
         };
         place.copy_from_slice(payload);
+        partial.wrote(piece.offset, flushes);
         Ok(SubtreeDigests::leaf(payload, piece.offset, piece.object_size))
     }
 
@@ -183,6 +189,7 @@ impl World {
             let size = content.len() as u64;
             pack.extend_from_slice(&object.to_le_bytes());
             pack.extend_from_slice(&size.to_le_bytes());
+            pack.extend_from_slice(&self.jobs[job].entries[entry].stamp().to_le_bytes());
             let extents = self.jobs[job].entries[entry].extents();
             objects.push(FoundObject { object, file, size, extents });
         }
@@ -295,11 +302,15 @@ impl World {
                     let Some((size, tail)) = tail.split_first_chunk::<8>() else {
                         return nothing(Some(Code::Protocol));
                     };
+                    let Some((stamp, tail)) = tail.split_first_chunk::<8>() else {
+                        return nothing(Some(Code::Protocol));
+                    };
                     let (object, size) = (u64::from_le_bytes(*object), u64::from_le_bytes(*size));
+                    let stamp = u64::from_le_bytes(*stamp);
                     entries += 1;
-                    let place = self.place(node, key, entry, object, size);
+                    let (place, held) = self.place(node, key, entry, object, (size, stamp));
                     failures += u64::from(matches!(place, Place::Refused(_)));
-                    opened.push(OpenedObject { object, place, size });
+                    opened.push(OpenedObject { object, place, size, held });
                     tail
                 }
                 _ => return nothing(Some(Code::Protocol)),
@@ -320,16 +331,26 @@ impl World {
     }
 
     /// Makes a place for an announced object, or says again which one it has.
-    fn place(&mut self, node: usize, key: JobKey, entry: usize, object: u64, size: u64) -> Place {
+    fn place(
+        &mut self,
+        node: usize,
+        key: JobKey,
+        entry: usize,
+        object: u64,
+        (size, stamp): (u64, u64),
+    ) -> (Place, Vec<(u64, u64)>) {
         let file = FileId(self.nodes[node].number());
         let node = &mut self.nodes[node];
-        let Some(tree) = node.trees.get_mut(&key) else { return Place::Refused(Code::Io) };
+        let nowhere = (Place::Refused(Code::Io), Vec::new());
+        let Some(tree) = node.trees.get_mut(&key) else { return nowhere };
         if let Some(known) = tree.objects.get(&object) {
-            return known.place;
+            return (known.place, Vec::new());
         }
-        let Some(job) = tree.job else { return Place::Refused(Code::Io) };
+        let Some(job) = tree.job else { return nowhere };
         let source = self.jobs[job].entries.get(entry);
-        let held = tree.skip_unchanged && node.visible.contains_key(&(job, entry));
+        // Only this job puts anything under this name: what a former attempt has put there stays.
+        let placed = tree.attempt > 1 && source.is_some_and(|entry| !entry.will_change);
+        let held = (tree.skip_unchanged || placed) && node.visible.contains_key(&(job, entry));
         let refused = source.is_none_or(|entry| entry.refused) || size > OBJECT_MAX;
         let place = match (held, refused) {
             (true, _) => Place::Held,
@@ -340,14 +361,15 @@ impl World {
             }
             (false, false) => Place::Open(file),
         };
-        let mut object_file = None;
+        let (mut object_file, mut held) = (None, Vec::new());
         if place == Place::Open(file) {
-            let bytes = vec![0xaa; size as usize];
-            node.files.insert(file, File::Partial { tree: key, bytes, writes: 0, committing: false });
+            let partial = Partial::open(node.leftovers.remove(&(job, entry)), (job, entry), (size, stamp));
+            held = partial.held();
+            node.files.insert(file, File::Partial { tree: key, partial, writes: 0, committing: false });
             object_file = Some(file);
         }
         tree.objects.insert(object, TreeObject { entry, file: object_file, place });
-        place
+        (place, held)
     }
 
     fn commit(
@@ -364,7 +386,8 @@ impl World {
         let state = tree.objects.get_mut(&object)?;
         let file = state.file.take()?;
         let entry = state.entry;
-        let Some(File::Partial { bytes, .. }) = node.files.remove(&file) else { return None };
+        let Some(File::Partial { partial, .. }) = node.files.remove(&file) else { return None };
+        let bytes = partial.bytes;
         let truth = &self.jobs[job].entries[entry];
         let (attempt, digest) = (tree.attempt, *blake3::hash(&bytes).as_bytes());
         let failure = if verify.is_some_and(|hash| digest != hash) {
@@ -403,7 +426,7 @@ impl World {
         let node = &mut self.nodes[node];
         let tree = node.trees.get(&key).filter(|tree| tree.serial == serial)?;
         let (failures, text) = (tree.failures, tree.text.clone());
-        node.close_tree(key);
+        node.close_tree(key, Leftovers::Remove);
         Some(Completion::Finished { job: key, serial, failures, text })
     }
 

@@ -1,8 +1,8 @@
 //! A peer that speaks nonsense: frames with valid checksums and wrong contents, in any order, more than allowed.
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
-    Ack, CHUNK_BYTES, Close, Code, FLAG_OWNER, FetchRequest, FrameHeader, FrameKind, JobAbort, JobAccept,
-    JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, checksum,
+    Ack, CHUNK_BYTES, ChunkRanges, Close, Code, FLAG_OWNER, FetchRequest, FrameHeader, FrameKind, JobAbort,
+    JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, checksum,
 };
 use dwcp_engine::{LaneId, PeerId};
 
@@ -167,6 +167,7 @@ impl World {
                 pack.extend_from_slice(&self.some_number().to_le_bytes());
                 let size = self.rng.pick(&[0, 1, 100, u64::from(CHUNK_BYTES) * 2, u64::MAX]);
                 pack.extend_from_slice(&size.to_le_bytes());
+                pack.extend_from_slice(&self.some_number().to_le_bytes());
             } else if kind == SMALL {
                 pack.extend_from_slice(&3u32.to_le_bytes());
                 pack.extend_from_slice(b"bad");
@@ -199,7 +200,10 @@ impl World {
             FrameKind::Fetch => {
                 FetchRequest { attempt, skip_unchanged: flag, sources: &path }.encode(&mut bytes)
             }
-            FrameKind::ObjectOpened => ObjectOpened { object, held: flag }.encode(&mut bytes),
+            FrameKind::ObjectOpened => {
+                let chunks = ChunkRanges::of_bytes([(a.min(b), b)], c);
+                ObjectOpened { object, held: flag, chunks }.encode(&mut bytes)
+            }
             FrameKind::ObjectEnd => ObjectEnd { object, size: a, digest: [7; 32] }.encode(&mut bytes),
             FrameKind::ObjectDone => ObjectDone { object, code, text }.encode(&mut bytes),
             FrameKind::JobEnd => JobEnd { packs: a, entries: b, objects: c }.encode(&mut bytes),

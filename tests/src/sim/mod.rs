@@ -9,6 +9,7 @@ mod hostile;
 mod network;
 mod node;
 mod op;
+mod partial;
 mod perform;
 mod rng;
 mod scenario;

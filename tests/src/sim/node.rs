@@ -3,9 +3,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use dwcp_abi::wire::{FrameHeader, TASK_PAYLOAD_MAX};
-use dwcp_engine::{BufferId, Config, Engine, FileId, JobKey, LaneId, PackId, PeerId, Tell, Time};
+use dwcp_engine::{BufferId, Config, Engine, FileId, JobKey, LaneId, Leftovers, PackId, PeerId, Tell, Time};
 
 use super::op::Completion;
+use super::partial::Partial;
 use super::scenario::{SECOND, Scenario};
 
 /// One node of a run.
@@ -24,6 +25,8 @@ pub(super) struct Node {
     pub(super) dialling: BTreeMap<PeerId, u16>,
     /// What has its final name here, by job and entry.
     pub(super) visible: BTreeMap<(usize, usize), Rc<Vec<u8>>>,
+    /// What is incomplete and waits for another attempt, by job and entry.
+    pub(super) leftovers: BTreeMap<(usize, usize), Partial>,
     pub(super) next_number: u64,
 }
 
@@ -62,7 +65,7 @@ pub(super) struct Lane {
 #[derive(Debug)]
 pub(super) enum File {
     Source { job: usize, entry: usize },
-    Partial { tree: JobKey, bytes: Vec<u8>, writes: u32, committing: bool },
+    Partial { tree: JobKey, partial: Partial, writes: u32, committing: bool },
 }
 
 /// The sender's side of a job.
@@ -118,21 +121,23 @@ impl Node {
             wants: BTreeMap::new(),
             dialling: BTreeMap::new(),
             visible: BTreeMap::new(),
+            leftovers: BTreeMap::new(),
             next_number: 0,
         }
     }
 
-    /// Starts the process anew: only what has its final name is left.
+    /// Starts the process anew: only what is on disk is left.
     pub(super) fn boot(&mut self, instance: u64, workers: u16, scenario: &Scenario) {
-        let visible = std::mem::take(&mut self.visible);
+        let (visible, leftovers) = (std::mem::take(&mut self.visible), std::mem::take(&mut self.leftovers));
         let (epoch, next_number) = (self.epoch, self.next_number);
-        *self = Self { up: true, epoch, instance, visible, next_number, ..Self::new() };
+        *self = Self { up: true, epoch, instance, visible, leftovers, next_number, ..Self::new() };
         self.workers = (0..workers).map(|worker| Worker::new(worker, workers, scenario)).collect();
     }
 
     pub(super) fn crash(&mut self) {
         self.up = false;
         self.epoch += 1;
+        self.leave(|_| true);
     }
 
     pub(super) fn number(&mut self) -> u64 {
@@ -199,9 +204,27 @@ pub(super) const JOBS_MAX: usize = 16;
 pub(super) const PATIENCE: Time = 10 * SECOND;
 
 impl Node {
-    /// Forgets a tree and whatever of it is incomplete.
-    pub(super) fn close_tree(&mut self, key: JobKey) {
-        self.trees.remove(&key);
-        self.files.retain(|_, file| !matches!(file, File::Partial { tree, .. } if *tree == key));
+    /// Forgets a tree. What of it is incomplete waits for the next attempt, or goes.
+    pub(super) fn close_tree(&mut self, key: JobKey, leftovers: Leftovers) {
+        let tree = self.trees.remove(&key);
+        match leftovers {
+            Leftovers::Keep => self.leave(|tree| tree == key),
+            Leftovers::Remove => {
+                self.files.retain(|_, file| !matches!(file, File::Partial { tree, .. } if *tree == key));
+                let job = tree.and_then(|tree| tree.job);
+                self.leftovers.retain(|&(other, _), _| Some(other) != job);
+            }
+        }
+    }
+
+    /// Keeps what is incomplete of some trees.
+    fn leave(&mut self, of: impl Fn(JobKey) -> bool) {
+        let left =
+            self.files.extract_if(.., |_, file| matches!(file, File::Partial { tree, .. } if of(*tree)));
+        for (_, file) in left {
+            if let File::Partial { partial, .. } = file {
+                self.leftovers.insert(partial.place, partial);
+            }
+        }
     }
 }

@@ -77,7 +77,7 @@ impl World {
                 let serial = serial.expect("a tree is finished that is open");
                 self.start(node, worker, Op::Finish { job, serial });
             }
-            Output::CloseReceiver { job } => self.nodes[node].close_tree(job),
+            Output::CloseReceiver { job, leftovers } => self.nodes[node].close_tree(job, leftovers),
             Output::Progress { .. } => {}
             Output::Ended { job, attempt, outcome, counts, text, .. } => {
                 self.ended(node, job, attempt, (outcome, counts), text);

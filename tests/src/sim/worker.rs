@@ -7,6 +7,7 @@ use dwcp_abi::wire::{
 };
 use dwcp_engine::{BufferId, Input, JobKey, LaneId, Output, Owner, PeerId};
 
+use super::node::File;
 use super::op::Completion;
 use super::world::{Event, World};
 
@@ -198,23 +199,46 @@ impl World {
         payload: Vec<u8>,
     ) -> bool {
         let now = self.now;
-        let state = &mut self.nodes[node].workers[worker];
-        state.busy.remove(&buffer);
+        self.nodes[node].workers[worker].busy.remove(&buffer);
         if checksum(&payload) != header.payload_crc {
             return false;
         }
         let input = if header.kind == FrameKind::Chunk {
             let Some(bytes) = payload.get(..CHUNK_HEAD_BYTES) else { return false };
             let Ok(head) = ChunkHead::decode(bytes) else { return false };
+            self.check_not_held(node, worker, lane, &header, &head);
             Input::Chunk { lane, header, head, buffer }
         } else {
             let Some(bytes) = payload.get(..PACK_HEAD_BYTES) else { return false };
             let Ok(head) = PackHead::decode(bytes) else { return false };
             Input::Pack { lane, header, head, buffer }
         };
+        let state = &mut self.nodes[node].workers[worker];
         state.buffers[buffer.0 as usize] = payload;
         state.engine.handle(now, input);
         true
+    }
+
+    /// What a receiver held when it opened an object is not sent to it again.
+    fn check_not_held(
+        &self,
+        node: usize,
+        worker: usize,
+        lane: LaneId,
+        header: &FrameHeader,
+        head: &ChunkHead,
+    ) {
+        let node = &self.nodes[node];
+        let Some(Some(lane)) = node.workers[worker].lanes.get(lane.0 as usize) else { return };
+        let owner = if header.flags & FLAG_OWNER == 0 { Owner::Local } else { Owner::Remote };
+        let key = JobKey { peer: lane.peer, owner, id: header.job };
+        let tree = node.trees.get(&key).filter(|tree| tree.attempt == head.attempt);
+        let file = tree.and_then(|tree| tree.objects.get(&head.object)?.file);
+        if let Some(File::Partial { partial, .. }) = file.and_then(|file| node.files.get(&file))
+            && !self.is_hostile(usize::from(lane.peer.0))
+        {
+            assert!(!partial.has_held(head.offset), "a chunk is sent that the receiver held");
+        }
     }
 
     /// The driver gives a lane up.

@@ -61,6 +61,8 @@ const STEPS_MAX: u64 = 3_000_000;
 const DEADLINE: Time = 900 * SECOND;
 /// And every trace of it a while later.
 const QUIET_DEADLINE: Time = DEADLINE + 100 * SECOND;
+/// How many of the crashes take the whole system down.
+const POWER_LOSSES_PER_MILLE: u64 = 350;
 const REDIAL: Time = 300 * MS;
 
 impl World {
@@ -194,6 +196,11 @@ impl World {
             return;
         }
         self.nodes[node].crash();
+        if self.rng.chance(POWER_LOSSES_PER_MILLE) {
+            for partial in self.nodes[node].leftovers.values_mut() {
+                partial.lose_power(&mut self.rng);
+            }
+        }
         for connection in 0..self.connections.len() {
             if self.connections[connection].ends.iter().any(|end| end.node == node) {
                 self.kill(connection, 1000 * MS);

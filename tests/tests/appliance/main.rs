@@ -14,9 +14,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 use valve::Valve;
 
-/// Enough for the greetings, the pack and a few chunks.
-const FIRST: u64 = 3_000_000;
-const FILES: [usize; 4] = [20, 100_000, 12_000_000, 6_000_000];
+/// Enough for the greetings, the pack and a good part of the files.
+const FIRST: u64 = 14_000_000;
+const FILES: [usize; 4] = [20, 100_000, 30_000_000, 6_000_000];
+const TOTAL: u64 = 20 + 100_000 + 30_000_000 + 6_000_000;
+/// What is acknowledged before anybody is killed: the receiver has written it.
+const DONE: u64 = 3_000_000;
+/// Small files, frames and heads of chunks.
+const BESIDES: u64 = 400_000;
 
 /// Two nodes, and `dwcp send` in mid-transfer between them.
 struct Scene {
@@ -47,9 +52,8 @@ impl Scene {
         receiver.meet(&sender, "");
         let command = sender.spawn(&["send", "--json", source.to_str().unwrap(), "east:incoming/"]);
         sender.until("data moves", || {
-            let moving =
-                sender.transfer().is_some_and(|transfer| transfer["counts"]["bytes_done"].as_u64() > Some(0));
-            moving.then_some(())
+            let done = sender.transfer()?["counts"]["bytes_done"].as_u64();
+            (done > Some(DONE)).then_some(())
         });
         Self { directory, sender, receiver, valve, command }
     }
@@ -64,6 +68,14 @@ impl Scene {
         assert_eq!(transfer["state"], "done");
         transfer
     }
+}
+
+/// The last attempt has sent what was not there, and not everything.
+fn assert_resumed(transfer: &Value) {
+    let counts = &transfer["counts"];
+    let (wire, resumed) = (counts["bytes_wire"].as_u64().unwrap(), counts["bytes_resumed"].as_u64().unwrap());
+    assert!(resumed > 0 && wire <= TOTAL - DONE + BESIDES, "{transfer}");
+    assert!(wire <= TOTAL - resumed + BESIDES, "{transfer}");
 }
 
 fn assert_same(source: &Path, arrived: &Path) {
@@ -107,10 +119,11 @@ fn a_dataplane_killed_in_mid_transfer_is_started_again_and_the_job_done_at_anoth
     assert_ne!(scene.sender.dataplane(), dataplane);
     let transfer = scene.assert_arrives();
     assert_eq!(transfer["error"], Value::Null);
+    assert_resumed(&transfer);
 }
 
 #[test]
-fn a_receiving_dataplane_killed_in_mid_transfer_costs_an_attempt_and_no_more() {
+fn a_receiving_dataplane_killed_in_mid_transfer_costs_an_attempt_and_sends_only_the_rest() {
     let scene = Scene::new();
     let dataplane = scene.receiver.dataplane();
     scene.receiver.kill(dataplane);
@@ -121,4 +134,5 @@ fn a_receiving_dataplane_killed_in_mid_transfer_costs_an_attempt_and_no_more() {
     });
     let transfer = scene.assert_arrives();
     assert!(transfer["attempt"].as_u64() > Some(1), "{transfer}");
+    assert_resumed(&transfer);
 }

@@ -225,7 +225,12 @@ impl<'a> Side<'a> {
     }
 
     fn unpack(&mut self, task: dwcp_engine::TaskId) {
-        let opened = vec![OpenedObject { object: 0, place: Place::Open(FileId(0)), size: self.bytes }];
+        let opened = vec![OpenedObject {
+            object: 0,
+            place: Place::Open(FileId(0)),
+            size: self.bytes,
+            held: Vec::new(),
+        }];
         self.input(Input::Unpacked { task, entries: 1, bytes: 0, opened, failures: 0, fatal: None });
     }
 

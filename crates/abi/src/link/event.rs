@@ -104,6 +104,8 @@ records! {
         pub bytes_wire: u64,
         /// Bytes that had to be sent again.
         pub bytes_resent: u64,
+        /// Plain bytes that the receiver held of a former attempt: done, and not sent.
+        pub bytes_resumed: u64,
         /// Entries that failed.
         pub failures: u64,
     }

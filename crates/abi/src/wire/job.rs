@@ -1,4 +1,5 @@
 //! Frames that open, follow and end jobs and objects.
+use super::ChunkRanges;
 use crate::codec::{codes, records};
 
 codes! {
@@ -28,6 +29,8 @@ codes! {
         Draining = 10,
         /// Nothing came for too long.
         Timeout = 11,
+        /// This attempt cannot end well; the next one may.
+        Again = 12,
     }
 }
 
@@ -64,6 +67,8 @@ records! {
         pub object: u64,
         /// 1 = the receiver holds it already: send nothing of it.
         pub held: bool,
+        /// What it holds of it. The sender's digest is of these bytes, too, so it reads them; it does not send them.
+        pub chunks: ChunkRanges,
     }
 
     /// All of an object was sent.

@@ -18,6 +18,7 @@ mod entry;
 mod frame;
 pub mod hello;
 mod job;
+mod ranges;
 mod recipe;
 
 pub use ack::{Ack, RANGES_MAX, SequenceRange};
@@ -41,6 +42,7 @@ pub use job::{
     Close, Code, FetchRequest, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd,
     ObjectOpened, Ping,
 };
+pub use ranges::{CHUNK_RANGES_MAX, ChunkRanges};
 pub use recipe::{RECIPE_CHUNK_BYTES, RECIPE_CHUNKS_MAX, RECIPE_HEAD_BYTES, Recipe, RecipeChunk, RecipeHead};
 
 /// Protocol versions that this build speaks.

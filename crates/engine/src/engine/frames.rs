@@ -6,9 +6,9 @@ use dwcp_abi::wire::{
 };
 
 use alloc::string::String;
-use dwcp_abi::link::Outcome;
 
 use super::Engine;
+use super::receiving::outcome_of;
 use crate::io::{JobKey, LaneId, Owner, Tell};
 
 impl Engine {
@@ -139,22 +139,11 @@ impl Engine {
 
     fn job_aborted(&mut self, job: JobKey, abort: JobAbort<'_>) {
         let text = String::from_utf8_lossy(abort.text);
-        let outcome = match abort.code {
-            Code::Busy | Code::Draining | Code::Timeout => Outcome::Interrupted,
-            Code::Cancelled => Outcome::Cancelled,
-            Code::Ok
-            | Code::Forbidden
-            | Code::NotFound
-            | Code::NoSpace
-            | Code::Integrity
-            | Code::Changed
-            | Code::Io
-            | Code::Protocol => Outcome::Failed,
-        };
+        let outcome = outcome_of(abort.code);
         if self.sends.contains_key(&job) {
             self.end_send(job, outcome, text.into_owned());
         } else if self.receives.contains_key(&job) {
-            self.close_receiver(job);
+            self.close_receiver(job, outcome);
             self.end_receive(job, outcome, text.into_owned());
         }
     }

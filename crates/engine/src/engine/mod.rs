@@ -1,9 +1,10 @@
 //! The engine: state of one worker's lanes, tasks and jobs. [`Engine::handle`] is the only mutation; its files
 //! follow a task's way: `lanes` (what a lane may take), `pump` (work to lanes), `sending` and `objects` (the sender's
-//! end of a job), `receiving` and `storing` (the receiver's), `frames` (what the peer says), `team` (what the other
+//! end of a job), `known` (what need not be sent), `receiving` and `storing` (the receiver's), `frames` (what the peer says), `team` (what the other
 //! workers say), `liveness` (what is said again, and when to give up).
 mod carry;
 mod frames;
+mod known;
 mod lanes;
 mod liveness;
 mod objects;
@@ -77,6 +78,8 @@ pub struct Engine {
     /// Who got a task last when buffers were short.
     served: Option<PeerId>,
     next_report: Time,
+    /// Reads under way of what receivers hold already.
+    hashing: u32,
     /// Plain bytes of chunks and packs that peers have acknowledged.
     acknowledged_bytes: u64,
 }
@@ -250,6 +253,13 @@ enum Task {
         read: bool,
         wire: u64,
     },
+    /// A part that the receiver holds already: read for the digest, and not sent.
+    Known {
+        job: JobKey,
+        attempt: u32,
+        piece: Piece,
+        buffer: Option<BufferId>,
+    },
     Pack {
         job: JobKey,
         attempt: u32,
@@ -297,6 +307,7 @@ impl Engine {
             next_generation: 0,
             served: None,
             next_report: 0,
+            hashing: 0,
             acknowledged_bytes: 0,
         }
     }
@@ -455,6 +466,7 @@ impl Engine {
 
     fn release_send(&mut self, buffer: BufferId) {
         self.free_send.push(buffer);
+        self.hash_known();
     }
 
     fn release_receive(&mut self, buffer: BufferId) {
@@ -469,6 +481,7 @@ impl Engine {
         self.next_report = self.now + REPORT_INTERVAL;
         self.watch_sends();
         self.watch_receives();
+        self.hash_known();
         self.pump_all();
     }
 }

@@ -6,6 +6,7 @@ use dwcp_abi::wire::{CHUNK_BYTES, Code, FrameKind, ObjectDone, ObjectEnd, Object
 use super::sending::End;
 use super::{Engine, Extent};
 use crate::io::{FinalCheck, Hash, JobKey, Output, Source};
+use crate::range::RangeSet;
 
 impl Engine {
     /// The receiver has made a place for an object, or holds it already.
@@ -23,12 +24,23 @@ impl Engine {
         }
         let (file, size) = (object.file, object.size);
         let extents = core::mem::take(&mut object.extents);
+        let mut held = RangeSet::new();
+        for (start, end) in opened.chunks.bytes(size) {
+            held.insert(start, end);
+        }
+        object.done = held.covered();
+        send.counts.bytes_done += object.done;
+        send.counts.bytes_resumed += object.done;
         for (start, end, source) in with_holes(&extents, size) {
-            send.work.extents.push_back(Extent { object: opened.object, file, size, start, end, source });
+            for (start, end, is_held) in cut(start, end, &held) {
+                let extent = Extent { object: opened.object, file, size, start, end, source };
+                if is_held { send.known.push_back(extent) } else { send.work.extents.push_back(extent) }
+            }
         }
         if size == 0 {
             return self.all_read(job, opened.object);
         }
+        self.hash_known();
         self.has_work(job);
         self.announce_work(job);
     }
@@ -91,6 +103,7 @@ impl Engine {
             return;
         }
         state.end = Some(End::GivenUp(code));
+        send.known.retain(|extent| extent.object != object);
         send.work.extents.retain(|extent| extent.object != object);
         send.work.returned.retain(|piece| piece.object != object);
         self.send_object_end(job, object);
@@ -153,6 +166,7 @@ impl Engine {
     fn object_over(&mut self, job: JobKey, object: u64) {
         let Some(send) = self.sends.get_mut(&job) else { return };
         let Some(state) = send.objects.remove(&object) else { return };
+        send.known.retain(|extent| extent.object != object);
         send.work.extents.retain(|extent| extent.object != object);
         send.work.returned.retain(|piece| piece.object != object);
         self.outputs.push_back(Output::CloseFile { job, object, file: state.file });
@@ -176,6 +190,25 @@ fn with_holes(extents: &[(u64, u64)], size: u64) -> Vec<(u64, u64, Source)> {
     }
     if at < size {
         parts.push((at, size, Source::Hole));
+    }
+    parts
+}
+
+/// A part of an object, cut where what the receiver holds begins and ends.
+fn cut(start: u64, end: u64, held: &RangeSet) -> Vec<(u64, u64, bool)> {
+    let (mut parts, mut at) = (Vec::new(), start);
+    for (held_start, held_end) in
+        held.iter().filter(|&(held_start, held_end)| held_start < end && start < held_end)
+    {
+        let (held_start, held_end) = (held_start.max(start), held_end.min(end));
+        if at < held_start {
+            parts.push((at, held_start, false));
+        }
+        parts.push((held_start, held_end, true));
+        at = held_end;
+    }
+    if at < end {
+        parts.push((at, end, false));
     }
     parts
 }

@@ -71,7 +71,7 @@ impl Work {
 }
 
 impl Extent {
-    fn cut(&mut self) -> Piece {
+    pub(super) fn cut(&mut self) -> Piece {
         let border = (self.start / u64::from(CHUNK_BYTES) + 1) * u64::from(CHUNK_BYTES);
         let end = border.min(self.end);
         let piece = Piece {
@@ -210,6 +210,9 @@ impl Engine {
 
     /// A chunk was read and hashed.
     pub(super) fn read(&mut self, task: TaskId, result: Result<Hash, Code>) {
+        if let Some(Task::Known { .. }) = self.tasks.get(task.0) {
+            return self.known_read(task, result);
+        }
         let Some(Task::Chunk { job, attempt, piece, lane, buffer, read, .. }) = self.tasks.get_mut(task.0)
         else {
             return;
@@ -264,7 +267,7 @@ impl Engine {
                 pack: pack.pack,
                 head: PackHead { number: pack.number, attempt, reserved: 0 },
             },
-            Some(Task::Write { .. } | Task::Unpack { .. }) | None => {
+            Some(Task::Known { .. } | Task::Write { .. } | Task::Unpack { .. }) | None => {
                 debug_assert!(false, "only chunks and packs are queued on lanes");
                 return;
             }
@@ -282,7 +285,7 @@ impl Engine {
                 }
             }
             Some(Task::Pack { wire, .. }) => *wire = bytes,
-            Some(Task::Write { .. } | Task::Unpack { .. }) | None => {}
+            Some(Task::Known { .. } | Task::Write { .. } | Task::Unpack { .. }) | None => {}
         }
     }
 
@@ -307,7 +310,7 @@ impl Engine {
                     self.tell(self.home(job), Tell::PackDone { job, attempt, entries, bytes, wire });
                 }
             }
-            Some(Task::Write { .. } | Task::Unpack { .. }) | None => {}
+            Some(Task::Known { .. } | Task::Write { .. } | Task::Unpack { .. }) | None => {}
         }
     }
 
@@ -325,7 +328,7 @@ impl Engine {
                 self.resent_anywhere(job, attempt, wire);
                 self.return_pack(job, attempt, pack);
             }
-            Some(Task::Write { .. } | Task::Unpack { .. }) | None => {}
+            Some(Task::Known { .. } | Task::Write { .. } | Task::Unpack { .. }) | None => {}
         }
     }
 

@@ -14,7 +14,7 @@ use super::pump::flags_of;
 use super::sending::{EMPTY, UNNAMED_FAILURES, bounded};
 use super::storing::ReceiveObject;
 use super::{Engine, Incoming, PAST_MAX, Task};
-use crate::io::{BufferId, JobKey, LaneId, OpenedObject, Output, Owner, TaskId, Tell, Time};
+use crate::io::{BufferId, JobKey, LaneId, Leftovers, OpenedObject, Output, Owner, TaskId, Tell, Time};
 use crate::range::RangeSet;
 
 #[derive(Debug)]
@@ -337,20 +337,29 @@ impl Engine {
     pub(super) fn abort_receive(&mut self, job: JobKey, code: Code, text: &str) {
         let Some(attempt) = self.receives.get(&job).map(|receive| receive.attempt) else { return };
         self.send_frame((job, attempt), FrameKind::JobAbort, &JobAbort { code, text: bounded(text) });
-        self.close_receiver(job);
-        let outcome = if code == Code::Cancelled { Outcome::Cancelled } else { Outcome::Failed };
+        let outcome = match code {
+            Code::Again => Outcome::Interrupted,
+            Code::Cancelled => Outcome::Cancelled,
+            _ => Outcome::Failed,
+        };
+        self.close_receiver(job, outcome);
         self.end_receive(job, outcome, String::from(text));
     }
 
-    pub(super) fn close_receiver(&mut self, job: JobKey) {
+    /// What is incomplete stays for the next attempt, if there will be one.
+    pub(super) fn close_receiver(&mut self, job: JobKey, outcome: Outcome) {
+        let leftovers = match outcome {
+            Outcome::Interrupted => Leftovers::Keep,
+            Outcome::Done | Outcome::Partial | Outcome::Failed | Outcome::Cancelled => Leftovers::Remove,
+        };
         if self.receives.get(&job).is_some_and(|receive| receive.stage != Stage::Asking) {
-            self.outputs.push_back(Output::CloseReceiver { job });
+            self.outputs.push_back(Output::CloseReceiver { job, leftovers });
         }
     }
 
     /// Gives a job up that may be tried again.
     pub(super) fn interrupt_receive(&mut self, job: JobKey, text: String) {
-        self.close_receiver(job);
+        self.close_receiver(job, Outcome::Interrupted);
         self.end_receive(job, Outcome::Interrupted, text);
     }
 
@@ -364,6 +373,22 @@ impl Engine {
             self.outputs.push_back(Output::Ended { job, attempt, outcome, lanes, counts, elapsed_ns, text });
         }
         self.release_lanes(job);
+    }
+}
+
+/// How a job ends that either end gives up with this code.
+pub(super) fn outcome_of(code: Code) -> Outcome {
+    match code {
+        Code::Busy | Code::Draining | Code::Timeout | Code::Again => Outcome::Interrupted,
+        Code::Cancelled => Outcome::Cancelled,
+        Code::Ok
+        | Code::Forbidden
+        | Code::NotFound
+        | Code::NoSpace
+        | Code::Integrity
+        | Code::Changed
+        | Code::Io
+        | Code::Protocol => Outcome::Failed,
     }
 }
 

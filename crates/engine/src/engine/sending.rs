@@ -3,14 +3,14 @@
 //! ```text
 //! Opening ── accepted, scanner ready ─► Running ── scanned, all acknowledged ─► Finals ─► Ending ── JobDone ─► over
 //! ```
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use dwcp_abi::link::{Counts, Outcome};
 use dwcp_abi::wire::{CHUNK_BYTES, Code, FrameKind, JobAbort, JobAccept, JobDone, JobEnd, JobOpen};
 
-use super::{Engine, FullPack, Work};
+use super::{Engine, Extent, FullPack, Work};
 use crate::digest::SubtreeDigests;
 use crate::io::{FileId, FoundObject, Hash, JobKey, Output, Owner, PackId, PeerId, Tell, Time};
 use crate::range::RangeSet;
@@ -30,6 +30,8 @@ pub(super) struct SendJob {
     pub(super) restate: bool,
     pub(super) stage: Stage,
     pub(super) work: Work,
+    /// Parts that the receiver holds already, and that are not hashed yet.
+    pub(super) known: VecDeque<Extent>,
     filling: bool,
     pub(super) scanned: bool,
     packs_filled: u64,
@@ -144,6 +146,7 @@ impl Engine {
             restate: false,
             stage: Stage::Opening { accepted: false, scanner: false },
             work: Work::default(),
+            known: VecDeque::new(),
             filling: false,
             scanned: false,
             packs_filled: 0,
@@ -435,6 +438,7 @@ pub(super) const EMPTY: Counts = Counts {
     bytes_total: 0,
     bytes_wire: 0,
     bytes_resent: 0,
+    bytes_resumed: 0,
     failures: 0,
 };
 

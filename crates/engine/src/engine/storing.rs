@@ -2,8 +2,8 @@
 use alloc::string::String;
 
 use dwcp_abi::wire::{
-    CHUNK_BYTES, CHUNK_HEAD_BYTES, ChunkHead, Code, Codec, FrameHeader, FrameKind, ObjectDone, ObjectEnd,
-    ObjectOpened,
+    CHUNK_BYTES, CHUNK_HEAD_BYTES, ChunkHead, ChunkRanges, Code, Codec, FrameHeader, FrameKind, ObjectDone,
+    ObjectEnd, ObjectOpened,
 };
 
 use super::receiving::{FRAGMENTS_MAX, ReceiveJob};
@@ -26,8 +26,22 @@ pub(super) struct ReceiveObject {
     committing: bool,
     /// Workers that have no write of it under way, once it is being committed.
     quiet: u16,
-    /// Some part was written twice: what lies on disk may not be what was hashed.
-    twice: bool,
+    /// Some part was written twice, or is of a former attempt: what lies on disk may not be what was hashed.
+    unsure: bool,
+    /// Some part is of a former attempt: its digest is not known here.
+    resumed: bool,
+}
+
+impl ReceiveObject {
+    fn new(size: u64, held: &[(u64, u64)]) -> Self {
+        let mut written = RangeSet::new();
+        for &(start, end) in held {
+            written.insert(start, end.min(size));
+        }
+        let resumed = written.covered() > 0;
+        let (digests, end) = (SubtreeDigests::new(size), None);
+        Self { size, written, digests, end, committing: false, quiet: 0, unsure: resumed, resumed }
+    }
 }
 
 impl Engine {
@@ -142,7 +156,7 @@ impl Engine {
         let Some(state) = state else { return };
         state.quiet += 1;
         if state.quiet == workers && state.committing {
-            let verify = if state.twice { state.end } else { None };
+            let verify = if state.unsure { state.end } else { None };
             self.outputs.push_back(Output::Commit { job, object, verify });
         }
     }
@@ -165,7 +179,7 @@ impl Engine {
         if new > 0 {
             state.digests.insert(offset, hash);
         } else {
-            state.twice = true;
+            state.unsure = true;
         }
         self.check_object(job, object);
     }
@@ -216,15 +230,28 @@ impl Engine {
         receive.heard = self.now;
         let (attempt, object) = (receive.attempt, asked.object);
         if receive.objects.contains_key(&object) {
-            let opened = ObjectOpened { object, held: false };
-            self.send_frame((job, attempt), FrameKind::ObjectOpened, &opened);
+            self.say_opened(job, object);
         } else if receive.failed.contains(object) {
             self.answer_over(job, object);
         } else if receive.over.contains(object) {
             // Nothing of it was sent, and yet it is over: it was held.
-            let opened = ObjectOpened { object, held: true };
-            self.send_frame((job, attempt), FrameKind::ObjectOpened, &opened);
+            self.say_held((job, attempt), object);
         }
+    }
+
+    /// Tells the sender that there is a place for an object, and what is in it already.
+    fn say_opened(&mut self, job: JobKey, object: u64) {
+        let Some(receive) = self.receives.get(&job) else { return };
+        let Some(state) = receive.objects.get(&object) else { return };
+        let chunks = ChunkRanges::of_bytes(state.written.iter(), state.size);
+        let attempt = receive.attempt;
+        let opened = ObjectOpened { object, held: false, chunks };
+        self.send_frame((job, attempt), FrameKind::ObjectOpened, &opened);
+    }
+
+    fn say_held(&mut self, job: (JobKey, u32), object: u64) {
+        let opened = ObjectOpened { object, held: true, chunks: ChunkRanges::NONE };
+        self.send_frame(job, FrameKind::ObjectOpened, &opened);
     }
 
     /// Says again what became of an object.
@@ -248,7 +275,8 @@ impl Engine {
         if state.written.covered() < state.size {
             return;
         }
-        if state.digests.root() != Some(expected) {
+        // What is of a former attempt is read again before it gets its name.
+        if !state.resumed && state.digests.root() != Some(expected) {
             let text = b"what arrived is not what was read: send it again, and look for failing memory or a changing source";
             return self.refuse_object(job, object, Code::Integrity, text);
         }
@@ -262,6 +290,14 @@ impl Engine {
             Ok(()) => (Code::Ok, ""),
             Err((code, text)) => (code, text),
         };
+        let receive = self.receives.get(&job);
+        let resumed =
+            receive.and_then(|receive| receive.objects.get(&object)).is_some_and(|state| state.resumed);
+        if code == Code::Integrity && resumed {
+            // What lay here was not of this source. It is gone: the next attempt sends the object from its start.
+            let text = alloc::format!("{text}: nothing of it is kept, and it is sent again from its start");
+            return self.abort_receive(job, Code::Again, &text);
+        }
         self.object_over_here(job, object, code, text.as_bytes());
     }
 
@@ -298,7 +334,7 @@ impl Engine {
     }
 
     pub(super) fn object_placed(&mut self, job: JobKey, placed: OpenedObject) {
-        let OpenedObject { object, place, size } = placed;
+        let OpenedObject { object, place, size, held } = placed;
         let Some(receive) = self.receives.get_mut(&job) else { return };
         if receive.over.contains(object) {
             return;
@@ -309,8 +345,7 @@ impl Engine {
                 receive.over.insert(object, object.saturating_add(1));
                 receive.counts.bytes_total = receive.counts.bytes_total.saturating_add(size);
                 receive.counts.bytes_done = receive.counts.bytes_done.saturating_add(size);
-                let opened = ObjectOpened { object, held: true };
-                self.send_frame((job, attempt), FrameKind::ObjectOpened, &opened);
+                self.say_held((job, attempt), object);
             }
             Place::Refused(code) => {
                 self.object_over_here(job, object, code, b"it cannot be stored: see the job's report")
@@ -322,22 +357,16 @@ impl Engine {
                         return self.abort_receive(job, Code::Busy, text);
                     }
                     receive.counts.bytes_total = receive.counts.bytes_total.saturating_add(size);
-                    let state = ReceiveObject {
-                        size,
-                        written: RangeSet::new(),
-                        digests: SubtreeDigests::new(size),
-                        end: None,
-                        committing: false,
-                        quiet: 0,
-                        twice: false,
-                    };
+                    let state = ReceiveObject::new(size, &held);
+                    let resumed = state.written.covered();
+                    receive.counts.bytes_done = receive.counts.bytes_done.saturating_add(resumed);
+                    receive.counts.bytes_resumed = receive.counts.bytes_resumed.saturating_add(resumed);
                     receive.objects.insert(object, state);
                     let target = Target { attempt, file, size, writes: 0, closed: false };
                     self.targets.insert((job, object), target);
                     self.tell_others(&Tell::Object { job, attempt, object, file, size });
                 }
-                let opened = ObjectOpened { object, held: false };
-                self.send_frame((job, attempt), FrameKind::ObjectOpened, &opened);
+                self.say_opened(job, object);
             }
         }
     }
