@@ -82,9 +82,7 @@ impl Worker {
                 self.order_store(job, ReceiveOrder::Discard { object, text });
             }
             Output::Finish { job } => self.order_store(job, ReceiveOrder::Finish),
-            Output::CloseReceiver { job, leftovers } => {
-                self.node.receive_trees.remove(job, leftovers);
-            }
+            Output::CloseReceiver { job, leftovers } => self.node.receive_trees.remove(job, leftovers),
             Output::Progress { job, attempt, state, scanned, lanes, counts } => {
                 self.report.progress(job.id, attempt, state, scanned, lanes, counts);
             }

@@ -365,6 +365,7 @@ impl World {
         if place == Place::Open(file) {
             let partial = Partial::open(node.leftovers.remove(&(job, entry)), (job, entry), (size, stamp));
             held = partial.held();
+            self.resumed += u64::from(!held.is_empty());
             node.files.insert(file, File::Partial { tree: key, partial, writes: 0, committing: false });
             object_file = Some(file);
         }

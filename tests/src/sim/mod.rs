@@ -26,6 +26,8 @@ pub struct Summary {
     pub done: usize,
     /// Jobs that ended otherwise, as the faults of the run allow.
     pub not_done: usize,
+    /// Objects that went on from what a former attempt had left.
+    pub resumed: u64,
     /// Events that were handled.
     pub steps: u64,
     /// When all was over, in nanoseconds of virtual time.

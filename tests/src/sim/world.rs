@@ -25,6 +25,8 @@ pub(super) struct World {
     pub(super) hostile: Hostile,
     /// Digests that senders announced, by job, attempt and object.
     pub(super) digests: BTreeMap<(usize, u32, u64), Hash>,
+    /// Objects that were opened with something in them.
+    pub(super) resumed: u64,
     events: BTreeMap<(Time, u64), Event>,
     order: u64,
     steps: u64,
@@ -78,6 +80,7 @@ impl World {
             jobs: Vec::new(),
             hostile: Hostile::default(),
             digests: BTreeMap::new(),
+            resumed: 0,
             events: BTreeMap::new(),
             order: 0,
             steps: 0,
@@ -113,6 +116,7 @@ impl World {
         Summary {
             done,
             not_done: self.jobs.len() - done,
+            resumed: self.resumed,
             steps: self.steps,
             ended: self.now,
             trace: self.trace,
