@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
         for opened in unpacked.opened {
             let found = filled.objects.iter().find(|found| found.object == opened.object);
             if let (Some(found), Opening::Write(file)) = (found, opened.opening) {
-                copy(&found.file, file)?;
+                copy(&found.file, &file.file)?;
                 receiver.commit(opened.object)?;
             }
         }
@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn copy(from: &OwnedFd, to: OwnedFd) -> anyhow::Result<()> {
-    std::io::copy(&mut File::from(from.try_clone()?), &mut File::from(to))?;
+fn copy(from: &OwnedFd, to: &OwnedFd) -> anyhow::Result<()> {
+    std::io::copy(&mut File::from(from.try_clone()?), &mut File::from(to.try_clone()?))?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::support::{
 use dwcp_abi::wire::{Code, EntryHeader, EntryKind};
 use dwcp_dataplane::tree::{Opening, Options, TreeError};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 

@@ -107,7 +107,7 @@ fn leftovers_of_this_job_go_when_it_ends_and_those_of_others_when_they_are_old()
     let old = directory.join(".dwcp.0000000000000007.k0000000000000000000000000000abcd.part");
     let young = directory.join(".dwcp.0000000000000007.k0000000000000000000000000000abce.part");
     fs::write(&young, "young").unwrap();
-    let days = |days| SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+    let days = |days: u64| SystemTime::now() - Duration::from_secs(days * 24 * 3600);
     File::create(&old).unwrap().set_modified(days(8)).unwrap();
     File::options().write(true).open(&young).unwrap().set_modified(days(6)).unwrap();
     let mut receiver = receiver(space.path().join("to"));
