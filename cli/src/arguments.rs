@@ -92,6 +92,17 @@ pub(crate) enum Command {
     Drain,
     /// Take transfers again
     Undrain,
+    /// Write an archive for whoever is asked for help: documents, figures, events, findings; no secrets
+    Report(Report),
+    /// Say who may use the node from other hosts
+    #[command(subcommand)]
+    Auth(Auth),
+    /// List who changed what, newest first
+    Audit {
+        /// At most so many [default: 100]
+        #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+        lines: Option<u16>,
+    },
     /// Copy what the node knows of transfers, or check a copy
     #[command(subcommand)]
     Backup(Backup),
@@ -375,6 +386,60 @@ pub(crate) enum CircuitBreaker {
         #[arg(long, value_name = "PEER")]
         peer: Option<String>,
     },
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Take out names of nodes, peers and exports, addresses and paths
+    #[arg(long)]
+    pub(crate) redact: bool,
+    /// Where to [default: dwcp-report.tar]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// What to do with access.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Auth {
+    /// API keys, for `Authorization: Bearer` at api.tls_listen
+    #[command(subcommand)]
+    Key(AuthKey),
+}
+
+/// What to do with API keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthKey {
+    /// Make a key and print it; it is shown only this once
+    Create {
+        /// What is to use it
+        #[arg(long)]
+        name: String,
+        /// What it may do
+        #[arg(long, value_enum)]
+        role: RoleName,
+        /// Until it expires, such as 720h [default: never]
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        ttl: Option<Duration>,
+    },
+    /// List the keys, without the keys themselves
+    List,
+    /// Make a key count no longer
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}
+
+/// Roles of API keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleName {
+    /// Look
+    Read,
+    /// Order and cancel transfers, close circuit breakers, drain
+    Operate,
+    /// Everything
+    Admin,
 }
 
 /// What to do with copies of the state.

@@ -193,3 +193,60 @@ fn a_backup_has_its_name_only_when_it_is_whole() {
     assert!(ran.code == 5 && ran.stderr.contains("no room"), "{} {}", ran.code, ran.stderr);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn keys_are_printed_once_and_listed_without_themselves() {
+    let daemon = Daemon::start(|request: &Request, stream| {
+        let key = r#""id":"0a0b","name":"grafana","role":"read","created_at":"2026-01-02T03:04:05.000Z","expires_at":null"#;
+        match (request.line.as_str(), request.body.as_str()) {
+            ("POST /api/v1/auth/keys", r#"{"name":"grafana","role":"read","ttl_seconds":3600}"#) => {
+                answer(
+                    stream,
+                    "201 Created",
+                    &format!(r#"{{"schema":"dwcp.api-key/1","key":"dwcp_0a0b_ff",{key}}}"#),
+                );
+            }
+            ("GET /api/v1/auth/keys", _) => {
+                answer(stream, "200 OK", &format!(r#"{{"schema":"dwcp.api-keys/1","keys":[{{{key}}}]}}"#));
+            }
+            ("DELETE /api/v1/auth/keys/0a0b", _) => {
+                answer(stream, "200 OK", r#"{"schema":"dwcp.api-keys/1","keys":[]}"#);
+            }
+            other => panic!("nobody should ask for {other:?}"),
+        }
+    });
+    let made = daemon.run(&["auth", "key", "create", "--name", "grafana", "--role", "read", "--ttl", "1h"]);
+    assert_eq!((made.code, made.stdout.as_str()), (0, "dwcp_0a0b_ff\n"), "{}", made.stderr);
+    assert!(made.stderr.contains("to undo: dwcp auth key revoke 0a0b"), "{}", made.stderr);
+    let listed = daemon.run(&["auth", "key", "list"]);
+    assert!(listed.stdout.contains("0a0b  read") && !listed.stdout.contains("dwcp_"), "{}", listed.stdout);
+    assert_eq!(daemon.run(&["auth", "key", "revoke", "0a0b"]).code, 0);
+    assert_eq!(daemon.run(&["auth", "key", "create", "--name", "x", "--role", "king"]).code, 2);
+}
+
+#[test]
+fn a_report_holds_what_there_is_and_says_what_there_is_not() {
+    let daemon = Daemon::start(|request: &Request, stream| match request.line.as_str() {
+        "GET /api/v1/dwcp/peers" => answer(
+            stream,
+            "200 OK",
+            r#"{"schema":"dwcp.peers/1","peers":[{"name":"paris","address":"paris.example.net:9000","fingerprint":"sha256:ccdd","state":"idle","lanes":0,"encrypted":null,"changed_at":null,"last_error":"paris is gone"}]}"#,
+        ),
+        _ => answer(
+            stream,
+            "503 Service Unavailable",
+            r#"{"type":"about:blank","title":"t","status":503,"detail":"not now, said paris"}"#,
+        ),
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("r.tar");
+    let ran = daemon.run(&["report", "--redact", "-o", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let bytes = std::fs::read(&file).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(
+        text.contains("dwcp-report/peers.json") && text.contains("no answer: not now, said <peer"),
+        "{text}"
+    );
+    assert!(!text.contains("paris") && !text.contains("ccdd"), "{text}");
+}

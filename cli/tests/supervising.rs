@@ -17,7 +17,9 @@ struct Installation {
 impl Installation {
     fn new(dataplane: &str, control: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_dwcp"), directory.path().join("dwcp")).unwrap();
+        // A link where that is possible: a copy is busy while a child of another test still has it open for writing.
+        let (program, link) = (env!("CARGO_BIN_EXE_dwcp"), directory.path().join("dwcp"));
+        std::fs::hard_link(program, &link).or_else(|_| std::fs::copy(program, &link).map(drop)).unwrap();
         for (name, script) in [("dwcp-dataplane", dataplane), ("dwcp-control", control)] {
             let path = directory.path().join(name);
             std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 use dwcp_abi::link::Event;
 use dwcp_api::{RecentError, Timestamp};
 use dwcp_config::{Changes, Config, Findings};
+use dwcp_policy::RateLimiter;
 use dwcp_sys::doorbell::Doorbell;
 
+use crate::access::ApiKeys;
 use crate::figures::{Figures, Rates};
 use crate::jobs::{Jobs, Now, Then};
 use crate::journal::Journal;
@@ -50,6 +52,10 @@ pub(crate) struct App {
 /// What stands behind the lock.
 pub(crate) struct Shared {
     pub(crate) jobs: Jobs,
+    pub(crate) keys: ApiKeys,
+    pub(crate) limiter: RateLimiter,
+    /// When the certificate of the HTTPS interface expires, in seconds since 1970.
+    pub(crate) certificate_expires_s: Option<i64>,
     pub(crate) peers: Peers,
     pub(crate) recoveries: Recoveries,
     pub(crate) dataplane: Option<Arc<Attachment>>,
@@ -83,12 +89,15 @@ pub(crate) struct Totals {
 
 impl App {
     /// Puts everything together; starts nothing.
-    pub(crate) fn new(start: crate::Start, store: Store, recovered: Recovered, wake: Doorbell) -> Self {
+    pub(crate) fn new(start: crate::Start, store: Store, mut recovered: Recovered, wake: Doorbell) -> Self {
         let crate::Start { settings, sources, journal, level } = start;
         let config = &settings.config;
         let mut peers = Peers::default();
         peers.handle_config(config);
         let shared = Shared {
+            keys: ApiKeys::new(std::mem::take(&mut recovered.keys)),
+            limiter: RateLimiter::new(config.security.rate_limit, CLIENTS_MAX),
+            certificate_expires_s: None,
             jobs: Jobs::new(recovered, config),
             peers,
             recoveries: Recoveries::new(config),
@@ -280,6 +289,7 @@ impl App {
             shared.peers.handle_config(&settings.config);
             shared.jobs.gate.handle_config(&settings.config);
             shared.recoveries.handle_config(&settings.config);
+            shared.limiter.set_rate(settings.config.security.rate_limit);
             shared.is_reload_failed = false;
         });
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
@@ -463,3 +473,5 @@ fn unix_ms() -> u64 {
 }
 
 const RECENT_ERRORS_MAX: usize = 20;
+/// Clients whose requests are counted at once.
+const CLIENTS_MAX: usize = 10_000;

@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Address of the HTTP interface instead of api.listen
     #[arg(long, value_name = "ADDR:PORT", overrides_with = "listen")]
     pub(crate) listen: Option<std::net::SocketAddr>,
+    /// Address of the HTTPS interface instead of api.tls_listen
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) tls_listen: Option<std::net::SocketAddr>,
     /// Check the configuration, print every mistake, start nothing (exit 78 where there are any)
     #[arg(long)]
     pub(crate) validate: bool,
@@ -39,6 +42,7 @@ pub(crate) struct Places {
     pub(crate) socket: PathBuf,
     pub(crate) dataplane_socket: PathBuf,
     pub(crate) listen: std::net::SocketAddr,
+    pub(crate) tls_listen: std::net::SocketAddr,
 }
 
 impl Places {
@@ -52,7 +56,14 @@ impl Places {
         let dataplane_socket =
             arguments.dataplane_socket.clone().unwrap_or_else(|| runtime_dir.join("dataplane.sock"));
         let listen = arguments.listen.unwrap_or(config.api.listen);
-        Ok(Self { store: arguments.state_dir.join("control.db"), socket, dataplane_socket, listen })
+        let tls_listen = arguments.tls_listen.unwrap_or(config.api.tls_listen);
+        Ok(Self {
+            store: arguments.state_dir.join("control.db"),
+            socket,
+            dataplane_socket,
+            listen,
+            tls_listen,
+        })
     }
 }
 

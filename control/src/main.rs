@@ -1,5 +1,6 @@
 //! `dwcp-control`: the half that decides. It serves HTTP, keeps jobs, watches the dataplane and tells it what to do;
 //! payload never passes through it. This file starts the threads and tasks and ends them; each knows its own business.
+mod access;
 mod app;
 mod arguments;
 mod figures;

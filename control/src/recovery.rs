@@ -14,6 +14,15 @@ pub(crate) enum Part {
     Store,
 }
 
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dataplane => "dataplane",
+            Self::Store => "store",
+        }
+    }
+}
+
 /// What a try does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Try {
@@ -56,7 +65,8 @@ impl Recoveries {
         }
         let after = recovery.state();
         if before != after {
-            tracing::info!(component = "recovery", ?part, from = ?before, to = ?after, "recovery changed");
+            let (part, from, to) = (part.name(), word(before), word(after));
+            tracing::info!(component = "recovery", part, from, to, "recovery changed");
         }
     }
 
@@ -108,6 +118,14 @@ impl Recoveries {
             Part::Dataplane => &mut self.dataplane,
             Part::Store => &mut self.store,
         }
+    }
+}
+
+fn word(state: RecoveryState) -> &'static str {
+    match state {
+        RecoveryState::Working => "working",
+        RecoveryState::Recovering => "recovering",
+        RecoveryState::GivenUp => "given up",
     }
 }
 

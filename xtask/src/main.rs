@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod ebpf;
 mod install;
 mod setup;
@@ -121,6 +122,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[--prefix /usr/local] [--root /] [--uninstall]",
         summary: "release build, then binaries, units, completions and manual pages; keeps an existing configuration",
         run: install::run,
+    },
+    Command {
+        name: "dist",
+        arguments: "",
+        summary: "release build, then a Debian package in target/dist",
+        run: dist::run,
     },
     Command {
         name: "vm",

@@ -1,4 +1,5 @@
 //! One file for each subcommand. `main` calls [`run`]; each subcommand gives back what to leave with.
+mod auth;
 mod backup;
 mod breaker;
 mod compress;
@@ -9,6 +10,7 @@ mod generate;
 mod identity;
 mod path;
 mod peers;
+mod report;
 mod stats;
 mod status;
 mod transfer;
@@ -16,7 +18,7 @@ mod transfers;
 mod version;
 mod wait;
 
-use crate::arguments::{Cli, Command};
+use crate::arguments::{Auth, Cli, Command};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::{doctor, server};
@@ -40,6 +42,9 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Wait { what } => wait::run(&context, what).await,
         Command::Shutdown { drain: _ } | Command::Drain => drain::drain(&context).await,
         Command::Undrain => drain::undrain(&context).await,
+        Command::Report(arguments) => report::run(&context, &arguments).await,
+        Command::Auth(Auth::Key(command)) => auth::keys(&context, command).await,
+        Command::Audit { lines } => auth::audit(&context, lines).await,
         Command::Backup(command) => backup::back_up(&context, command).await,
         Command::Restore(command) => backup::restore(&context, command).await,
         Command::Identity => identity::run(&context).await,

@@ -15,6 +15,25 @@ use host::Host;
 
 /// Runs every check. Exits 1 where one fails.
 pub(crate) async fn run(context: &Context, arguments: &Doctor) -> Result<Code, Failure> {
+    let checks = checks(context, arguments).await?;
+    let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
+    if context.json {
+        output::json(&Report { schema: "dwcp.doctor/1", healthy: !failed, checks })?;
+    } else {
+        output::result(&render(&checks, context.colour))?;
+    }
+    Ok(if failed { Code::General } else { Code::Ok })
+}
+
+/// What `doctor --json` would print, with the usual places.
+pub(crate) async fn findings(context: &Context) -> Result<impl Serialize + use<>, Failure> {
+    let arguments = Doctor { config: None, state_dir: "/var/lib/dwcp/state".into() };
+    let checks = checks(context, &arguments).await?;
+    let healthy = checks.iter().all(|check| check.verdict != Verdict::Fail);
+    Ok(Report { schema: "dwcp.doctor/1", healthy, checks })
+}
+
+async fn checks(context: &Context, arguments: &Doctor) -> Result<Vec<Check>, Failure> {
     let host = Host::new("/");
     let config = configuration::load(arguments.config.as_deref());
     let daemon = node::Daemon::ask(context).await?;
@@ -27,14 +46,7 @@ pub(crate) async fn run(context: &Context, arguments: &Doctor) -> Result<Code, F
     checks.extend(ports::checks(&host, wanted, daemon.is_reachable()));
     checks.extend(daemon.checks());
     checks.extend(node::peers(wanted).await);
-
-    let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
-    if context.json {
-        output::json(&Report { schema: "dwcp.doctor/1", healthy: !failed, checks })?;
-    } else {
-        output::result(&render(&checks, context.colour))?;
-    }
-    Ok(if failed { Code::General } else { Code::Ok })
+    Ok(checks)
 }
 
 /// Answer of `doctor --json`.

@@ -11,15 +11,19 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use super::PeerKind;
+use super::tls::Tls;
 use crate::app::App;
 
 /// Serves the unix socket until the process ends.
 pub(super) async fn serve_unix(listener: UnixListener, router: Router, app: Arc<App>) {
     let limit = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let router = router.layer(Extension(PeerKind::Unix));
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => start(stream, router.clone(), &limit),
+            Ok((stream, _)) => {
+                // Whoever the kernel does not name is nobody.
+                let uid = stream.peer_cred().map_or(u32::MAX, |credentials| credentials.uid());
+                start(stream, router.clone().layer(Extension(PeerKind::Unix { uid })), &limit);
+            }
             Err(error) => pause(&app, &error).await,
         }
     }
@@ -31,9 +35,32 @@ pub(super) async fn serve_tcp(listener: TcpListener, router: Router, app: Arc<Ap
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let is_loopback = peer.ip().to_canonical().is_loopback();
-                let kind = if is_loopback { PeerKind::Loopback } else { PeerKind::Remote };
+                let ip = peer.ip().to_canonical();
+                let kind = if ip.is_loopback() { PeerKind::Loopback } else { PeerKind::Remote { ip } };
                 start(stream, router.clone().layer(Extension(kind)), &limit);
+            }
+            Err(error) => pause(&app, &error).await,
+        }
+    }
+}
+
+/// Serves the listener for other hosts until the process ends. A handshake has so long, and counts as a connection.
+pub(super) async fn serve_tls(listener: TcpListener, tls: Arc<Tls>, router: Router, app: Arc<App>) {
+    let limit = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let Ok(permit) = Arc::clone(&limit).try_acquire_owned() else { continue };
+                let (acceptor, router) = (tls.acceptor(), router.clone());
+                tokio::spawn(async move {
+                    let kind = PeerKind::Secure { ip: peer.ip().to_canonical() };
+                    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => serve(stream, router.layer(Extension(kind))).await,
+                        Ok(Err(error)) => tracing::debug!(component = "http", %error, "no TLS handshake"),
+                        Err(_) => tracing::debug!(component = "http", "TLS handshake took too long"),
+                    }
+                    drop(permit);
+                });
             }
             Err(error) => pause(&app, &error).await,
         }
@@ -48,16 +75,20 @@ fn start(
 ) {
     let Ok(permit) = Arc::clone(limit).try_acquire_owned() else { return };
     tokio::spawn(async move {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(HEADER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-        if let Err(error) = connection.await {
-            tracing::trace!(component = "http", %error, "connection ended");
-        }
+        serve(stream, router).await;
         drop(permit);
     });
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = connection.await {
+        tracing::trace!(component = "http", %error, "connection ended");
+    }
 }
 
 /// Out of descriptors, most likely: give the others time to end.
@@ -68,6 +99,7 @@ async fn pause(app: &App, error: &std::io::Error) {
 }
 
 const CONNECTIONS_MAX: usize = 512;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,46 +1,62 @@
 //! What every request passes: who may ask what, how long it may take, its id, its count. Loopback is trusted only
 //! where no web page can stand behind it: a page on another site can make a browser of this host send requests, and
 //! a name that resolves to 127.0.0.1 lets it read the answers.
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use dwcp_api::{Problem, paths};
+use dwcp_api::{Problem, Role, paths};
 
 use super::problem::Failure;
+use crate::access::AuditRecord;
 use crate::app::App;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PeerKind {
-    /// The unix socket; its mode says who may connect.
-    Unix,
+    /// The unix socket; its mode says who may connect, and this user did.
+    Unix {
+        /// Who.
+        uid: u32,
+    },
     /// This host.
     Loopback,
-    /// Any other host.
-    Remote,
+    /// Any other host, in clear.
+    Remote {
+        /// Which.
+        ip: IpAddr,
+    },
+    /// Any host, by way of TLS.
+    Secure {
+        /// Which.
+        ip: IpAddr,
+    },
+}
+
+/// Who asks, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Caller {
+    name: String,
+    role: Option<Role>,
 }
 
 /// Wraps every handler.
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map_or("other", |path| path.as_str()).to_owned();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let id = request_id(request.headers());
-    let kind = request.extensions().get::<PeerKind>().copied().unwrap_or(PeerKind::Remote);
-    let trusts_loopback = app.settings().config.security.trust_loopback;
-    let result = match permit(kind, trusts_loopback, &path, request.headers()) {
-        Ok(()) => tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await.map_err(|_| {
-            Failure::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "about:blank",
-                "Timed out",
-                "the request took too long",
-            )
+    let kind = request.extensions().get::<PeerKind>().copied().unwrap_or(PeerKind::Remote { ip: NOBODY });
+    let mut caller = None;
+    let result = match admit(&app, kind, &method, &path, request.headers(), &mut caller) {
+        Ok(()) => tokio::time::timeout(timeout_of(&path), next.run(request)).await.map_err(|_| {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            Failure::new(status, "about:blank", "Timed out", "the request took too long")
         }),
         Err(failure) => Err(failure),
     };
@@ -48,6 +64,10 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
         Ok(response) => response,
         Err(failure) => failure.into_response(),
     };
+    let is_change = ![Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
+    if is_change {
+        audit(&app, kind, caller, &method, &path, response.status(), &id);
+    }
     if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
         problem.instance = Some(path);
         problem.request_id = Some(id.clone());
@@ -56,24 +76,120 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
     }
-    app.http.count(&route, &method, response.status(), begin.elapsed());
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    app.http.count(route, &method, response.status(), begin.elapsed());
     response
 }
 
-fn permit(kind: PeerKind, trusts_loopback: bool, path: &str, headers: &HeaderMap) -> Result<(), Failure> {
-    if kind == PeerKind::Unix || is_public(path) {
+/// Whether the request may be served; says who the caller is where that was asked at all.
+fn admit(
+    app: &App,
+    kind: PeerKind,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    caller: &mut Option<Caller>,
+) -> Result<(), Failure> {
+    if is_public(path) && method != Method::POST {
         return Ok(());
     }
+    let trusts_loopback = app.settings().config.security.trust_loopback;
+    let known = caller.insert(identify(app, kind, trusts_loopback, headers)?);
+    limit(app, kind, known)?;
+    permit(kind, known, method, path)
+}
+
+/// The caller's name and role. Loopback is as good as the socket unless a web page stands behind it.
+fn identify(
+    app: &App,
+    kind: PeerKind,
+    trusts_loopback: bool,
+    headers: &HeaderMap,
+) -> Result<Caller, Failure> {
+    let known = |name: String, role| Ok(Caller { name, role: Some(role) });
+    match kind {
+        PeerKind::Unix { uid } => {
+            let is_ours = uid == 0 || uid == nix::unistd::geteuid().as_raw();
+            known(format!("uid {uid}"), if is_ours { Role::Admin } else { Role::Read })
+        }
+        PeerKind::Loopback if trusts_loopback => {
+            no_web_page(headers)?;
+            known("loopback".into(), Role::Admin)
+        }
+        PeerKind::Loopback => Ok(Caller { name: "loopback".into(), role: None }),
+        PeerKind::Remote { ip } => Ok(Caller { name: ip.to_string(), role: None }),
+        PeerKind::Secure { ip } => {
+            let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let bearer = bearer.and_then(|text| text.strip_prefix("Bearer ")).map(str::trim);
+            let (now_ms, shared) = (app.now().unix_ms, app.lock());
+            let key = bearer.and_then(|text| shared.keys.verify(text, now_ms));
+            match key {
+                Some(key) => known(format!("key {}", key.id), key.role),
+                None => Ok(Caller { name: ip.to_string(), role: None }),
+            }
+        }
+    }
+}
+
+/// A key has its requests, and an address that is nobody has its own: who guesses keys runs out of them.
+fn limit(app: &App, kind: PeerKind, caller: &Caller) -> Result<(), Failure> {
+    let client = match kind {
+        PeerKind::Unix { .. } | PeerKind::Loopback => return Ok(()),
+        PeerKind::Remote { ip } | PeerKind::Secure { ip } if caller.role.is_none() => network(ip),
+        PeerKind::Remote { .. } | PeerKind::Secure { .. } => caller.name.clone(),
+    };
+    let now = app.now().uptime;
+    let verdict = app.lock().limiter.handle_request(&client, now);
+    if verdict.is_served {
+        return Ok(());
+    }
+    app.http.count_limited();
+    let seconds = verdict.retry_after.as_secs_f64().ceil() as u64;
+    let detail = format!("too many requests: again in {seconds} s (security.rate_limit)");
+    let failure =
+        Failure::new(StatusCode::TOO_MANY_REQUESTS, Problem::RATE_LIMITED, "Too many requests", detail);
+    Err(failure.with_retry_after(seconds.max(1)))
+}
+
+/// The part of an address that stands for one client: an IPv6 site has 2^64 of its own.
+fn network(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("{}/64", std::net::Ipv6Addr::from(u128::from(ip) >> 64 << 64)),
+    }
+}
+
+fn permit(kind: PeerKind, caller: &Caller, method: &Method, path: &str) -> Result<(), Failure> {
     let refuse =
         |detail: &str| Err(Failure::new(StatusCode::FORBIDDEN, Problem::PERMISSION, "Not permitted", detail));
-    if kind == PeerKind::Remote {
-        return refuse(
-            "from other hosts only health, readiness and metrics are served: use `dwcp` on the node itself, or its socket by way of `ssh -L`",
-        );
+    let Some(role) = caller.role else {
+        return match kind {
+            PeerKind::Secure { .. } => Err(Failure::new(
+                StatusCode::UNAUTHORIZED,
+                Problem::UNAUTHENTICATED,
+                "Who are you",
+                "give an API key as `Authorization: Bearer KEY` (`dwcp auth key create` on the node makes one)",
+            )),
+            PeerKind::Loopback => refuse("security.trust_loopback is false: use the unix socket"),
+            PeerKind::Unix { .. } | PeerKind::Remote { .. } => refuse(
+                "from other hosts only health, readiness and metrics are served in clear: use HTTPS (api.tls_listen), `dwcp` on the node itself, or its socket by way of `ssh -L`",
+            ),
+        };
+    };
+    let needed = crate::access::required(method, path);
+    if role >= needed {
+        return Ok(());
     }
-    if !trusts_loopback {
-        return refuse("security.trust_loopback is false: use the unix socket");
-    }
+    let way_out = match kind {
+        PeerKind::Unix { .. } => "use sudo",
+        PeerKind::Loopback | PeerKind::Remote { .. } | PeerKind::Secure { .. } => "use a key with that role",
+    };
+    refuse(&format!("this needs the role {}, {} has {}: {way_out}", needed.name(), caller.name, role.name()))
+}
+
+fn no_web_page(headers: &HeaderMap) -> Result<(), Failure> {
+    let refuse =
+        |detail: &str| Err(Failure::new(StatusCode::FORBIDDEN, Problem::PERMISSION, "Not permitted", detail));
     if !host_is_local(headers) {
         return refuse("the Host header must be localhost, 127.0.0.1 or [::1]");
     }
@@ -83,6 +199,47 @@ fn permit(kind: PeerKind, trusts_loopback: bool, path: &str, headers: &HeaderMap
         return refuse("requests from web pages are not taken");
     }
     Ok(())
+}
+
+/// Notes who changed what, or tried to: in the log, and durably in the store.
+fn audit(
+    app: &Arc<App>,
+    kind: PeerKind,
+    caller: Option<Caller>,
+    method: &Method,
+    path: &str,
+    status: StatusCode,
+    id: &str,
+) {
+    let caller = caller.unwrap_or_else(|| Caller { name: format!("{kind:?}"), role: None });
+    let role = caller.role.map_or("", Role::name);
+    let (who, method, code) = (caller.name.as_str(), method.as_str(), status.as_u16());
+    // Paths of strangers are of their making; what is shown of them is bounded.
+    let path: String = path.chars().filter(|c| !c.is_control()).take(PATH_CHARS_MAX).collect();
+    tracing::info!(component = "audit", who, role, method, path, status = code, request_id = id, "request");
+    if caller.role.is_none() {
+        // Strangers must not be able to fill the store.
+        return;
+    }
+    let record = AuditRecord {
+        at_ms: app.now().unix_ms,
+        who: caller.name.clone(),
+        role: role.to_owned(),
+        method: method.to_owned(),
+        path,
+        status: code,
+        request_id: id.to_owned(),
+    };
+    app.store.audit(record, |result| {
+        if let Err(error) = result {
+            tracing::error!(component = "audit", %error, "audit log not written");
+        }
+    });
+}
+
+/// Copies of the state may be large.
+fn timeout_of(path: &str) -> Duration {
+    if path == paths::BACKUP || path == paths::RESTORE { COPY_TIMEOUT } else { REQUEST_TIMEOUT }
 }
 
 fn is_public(path: &str) -> bool {
@@ -114,6 +271,10 @@ fn request_id(headers: &HeaderMap) -> String {
 }
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const COPY_TIMEOUT: Duration = Duration::from_secs(600);
+const PATH_CHARS_MAX: usize = 200;
+/// A request without a peer, which there is none of.
+const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 #[cfg(test)]
 mod tests {
@@ -123,30 +284,43 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
     }
 
+    const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
     #[test]
-    fn only_local_programs_are_trusted() {
-        let ok = |kind, trust, path: &str, pairs: &[(&'static str, &'static str)]| {
-            permit(kind, trust, path, &headers(pairs)).is_ok()
-        };
-        let status = paths::STATUS;
-        assert!(ok(PeerKind::Unix, false, status, &[]));
+    fn web_pages_are_no_local_programs() {
+        let ok = |pairs: &[(&'static str, &'static str)]| no_web_page(&headers(pairs)).is_ok();
         for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]", "[::1]:8080"] {
-            assert!(ok(PeerKind::Loopback, true, status, &[("host", host)]), "{host}");
+            assert!(ok(&[("host", host)]), "{host}");
         }
         for host in
             ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example:80", ""]
         {
-            assert!(!ok(PeerKind::Loopback, true, status, &[("host", host)]), "{host}");
+            assert!(!ok(&[("host", host)]), "{host}");
         }
         let local = ("host", "localhost");
-        assert!(!ok(PeerKind::Loopback, true, status, &[]));
-        assert!(!ok(PeerKind::Loopback, false, status, &[local]));
-        assert!(!ok(PeerKind::Loopback, true, status, &[local, ("origin", "http://localhost:8080")]));
-        assert!(!ok(PeerKind::Loopback, true, status, &[local, ("sec-fetch-site", "cross-site")]));
-        assert!(ok(PeerKind::Loopback, true, status, &[local, ("sec-fetch-site", "none")]));
-        assert!(!ok(PeerKind::Remote, true, status, &[local]));
-        for path in ["/health", "/ready", "/readyz", "/live", "/metrics"] {
-            assert!(ok(PeerKind::Remote, true, path, &[("host", "node-1")]), "{path}");
+        assert!(!ok(&[]));
+        assert!(!ok(&[local, ("origin", "http://localhost:8080")]));
+        assert!(!ok(&[local, ("sec-fetch-site", "cross-site")]));
+        assert!(ok(&[local, ("sec-fetch-site", "none")]) && ok(&[local, ("sec-fetch-site", "same-origin")]));
+    }
+
+    #[test]
+    fn roles_decide_and_strangers_may_nothing() {
+        let caller = |role| Caller { name: "x".into(), role };
+        let may = |kind, role, method: &Method, path: &str| permit(kind, &caller(role), method, path).is_ok();
+        let secure = PeerKind::Secure { ip: IP };
+        assert!(may(secure, Some(Role::Read), &Method::GET, paths::STATUS));
+        assert!(!may(secure, Some(Role::Read), &Method::POST, paths::TRANSFERS));
+        assert!(may(secure, Some(Role::Operate), &Method::POST, paths::TRANSFERS));
+        assert!(!may(secure, Some(Role::Operate), &Method::PATCH, paths::CONFIG));
+        assert!(may(secure, Some(Role::Admin), &Method::PATCH, paths::CONFIG));
+        for kind in [secure, PeerKind::Remote { ip: IP }, PeerKind::Loopback] {
+            assert!(!may(kind, None, &Method::GET, paths::STATUS), "{kind:?}");
         }
+        for path in ["/health", "/ready", "/readyz", "/live", "/metrics", "/circuit-breaker/state"] {
+            assert!(is_public(path), "{path}");
+        }
+        assert!(!is_public(paths::STATUS) && !is_public("/healthy"));
+        assert_eq!(network("2001:db8:1:2:3:4:5:6".parse().unwrap()), "2001:db8:1:2::/64");
     }
 }

@@ -1,5 +1,6 @@
 //! The HTTP interface: listeners, routes, limits. Handlers read shared state and order changes through the app; none
 //! waits for the dataplane.
+mod auth;
 mod backup;
 mod body;
 mod breakers;
@@ -12,6 +13,7 @@ mod node;
 mod openapi;
 mod probes;
 mod problem;
+mod tls;
 mod transfers;
 
 use std::net::SocketAddr;
@@ -47,11 +49,35 @@ pub(crate) async fn start(app: &Arc<App>, places: &Places) -> anyhow::Result<Soc
         )
     })?;
     let (address, socket) = (tcp.local_addr()?.to_string(), places.socket.display().to_string());
-    tracing::info!(component = "http", address, socket, "listening");
     start_metrics(app, places).await;
+    start_tls(app, places, &router).await?;
+    tracing::info!(component = "http", address, socket, "listening");
     tokio::spawn(connection::serve_unix(unix, router.clone(), Arc::clone(app)));
     tokio::spawn(connection::serve_tcp(tcp, router, Arc::clone(app)));
     Ok(file)
+}
+
+/// The listener for other hosts, where there is a certificate for it.
+async fn start_tls(app: &Arc<App>, places: &Places, router: &Router) -> anyhow::Result<()> {
+    let settings = app.settings();
+    let security = &settings.config.security;
+    let files = tls::Files { certificate: security.certificate_file.clone(), key: security.key_file.clone() };
+    let file = files.certificate.display().to_string();
+    if !files.certificate.exists() {
+        tracing::info!(component = "http", file, "no HTTPS: there is no certificate");
+        return Ok(());
+    }
+    let (tls, expires_s) = tls::Tls::load(files).context("HTTPS")?;
+    app.lock().certificate_expires_s = Some(expires_s);
+    let listener = bind_tcp(places.tls_listen)
+        .await
+        .with_context(|| format!("HTTPS cannot listen on {}: set api.tls_listen", places.tls_listen))?;
+    let address = listener.local_addr()?.to_string();
+    tracing::info!(component = "http", address, file, "HTTPS listening");
+    let tls = Arc::new(tls);
+    tokio::spawn(Arc::clone(&tls).follow(Arc::clone(app)));
+    tokio::spawn(connection::serve_tls(listener, tls, router.clone(), Arc::clone(app)));
+    Ok(())
 }
 
 /// The second listener is a convenience: Prometheus itself often has its port.
@@ -131,6 +157,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(breakers::reset))
         .routes(routes!(backup::backup))
         .routes(routes!(backup::restore))
+        .routes(routes!(auth::list, auth::create))
+        .routes(routes!(auth::revoke))
+        .routes(routes!(auth::audit))
 }
 
 fn with_fallbacks(router: Router, app: &Arc<App>) -> Router {

@@ -16,6 +16,7 @@ use utoipa::openapi::OpenApi;
         (name = "node", description = "The node at a glance and in detail"),
         (name = "transfers", description = "Ordering, following and cancelling transfers"),
         (name = "configuration", description = "Showing, judging and changing the configuration"),
+        (name = "access", description = "API keys and the audit log"),
         (name = "state", description = "Copies of what the node knows"),
         (name = "circuit breakers", description = "What holds transfers back while something keeps failing"),
     ),

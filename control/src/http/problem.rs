@@ -6,11 +6,11 @@ use dwcp_api::{Problem, paths};
 
 /// A request that was not served.
 #[derive(Debug)]
-pub(super) struct Failure(Box<Problem>);
+pub(super) struct Failure(Box<Problem>, Option<u64>);
 
 impl Failure {
     pub(super) fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem::new(kind, title, status.as_u16(), detail)))
+        Self(Box::new(Problem::new(kind, title, status.as_u16(), detail)), None)
     }
 
     /// 400: the request is not what the endpoint takes.
@@ -34,6 +34,12 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, Problem::UNKNOWN_TRANSFER, "Unknown transfer", detail)
     }
 
+    /// The caller may ask again after so many seconds.
+    pub(super) fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.1 = Some(seconds);
+        self
+    }
+
     pub(super) fn with_errors(mut self, errors: Vec<String>) -> Self {
         self.0.errors = errors;
         self
@@ -50,6 +56,12 @@ impl IntoResponse for Failure {
         let mut response = Response::new(Body::empty());
         *response.status_mut() =
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if let Some(seconds) = self.1 {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.0.status == StatusCode::UNAUTHORIZED.as_u16() {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response.extensions_mut().insert(*self.0);
         response
     }

@@ -181,6 +181,10 @@ impl Jobs {
             Outcome::Partial => self.end(id, TransferState::Partial, error, now),
             Outcome::Failed => self.end(id, TransferState::Failed, error, now),
             Outcome::Cancelled => self.end(id, TransferState::Cancelled, error, now),
+            // What took no time was refused by our own worker: it has too many jobs, or its plan is not there yet.
+            Outcome::Interrupted if finished.elapsed_ns == 0 => {
+                self.interrupt(id, &text, Pause::PolicyAlone, now);
+            }
             Outcome::Interrupted => self.interrupt(id, &text, Pause::Policy, now),
         }
         Ok(())

@@ -429,6 +429,8 @@ enum Pause {
     None,
     /// As the policy says.
     Policy,
+    /// The same, and it says nothing about the peer: this node's dataplane did not take it.
+    PolicyAlone,
 }
 
 impl Live {

@@ -14,6 +14,8 @@ struct Bench {
     /// What the store has, last write of each job.
     stored: BTreeMap<u64, JobRecord>,
     store_works: bool,
+    /// What ended attempts have taken.
+    elapsed_ns: u64,
 }
 
 /// One peer, paris.
@@ -25,9 +27,12 @@ fn config() -> dwcp_config::Config {
 
 impl Bench {
     fn new() -> Self {
-        let jobs = Jobs::new(crate::store::Recovered { unfinished: Vec::new(), next_id: 1 }, &config());
+        let jobs = Jobs::new(
+            crate::store::Recovered { unfinished: Vec::new(), next_id: 1, keys: Vec::new() },
+            &config(),
+        );
         let now = Now { uptime: Duration::ZERO, unix_ms: 1_000_000 };
-        Self { jobs, now, stored: BTreeMap::new(), store_works: true }
+        Self { jobs, now, stored: BTreeMap::new(), store_works: true, elapsed_ns: 5 }
     }
 
     fn settle(&mut self) {
@@ -93,8 +98,15 @@ impl Bench {
 
     fn finish(&mut self, job: u64, attempt: u32, outcome: Outcome) {
         let counts = counts();
-        let finished =
-            JobFinished { job, attempt, outcome, lanes: 0, counts, elapsed_ns: 0, text: b"no route" };
+        let finished = JobFinished {
+            job,
+            attempt,
+            outcome,
+            lanes: 0,
+            counts,
+            elapsed_ns: self.elapsed_ns,
+            text: b"no route",
+        };
         self.jobs.handle_event(0, &Event::Finished(finished), self.now).unwrap();
         self.settle();
     }
@@ -197,6 +209,19 @@ fn a_failed_probe_holds_everything_back_again_and_a_reset_lets_it_go() {
     assert!(!bench.jobs.gate.reset(Some("nowhere"), bench.now));
     bench.advance(1);
     assert_eq!(bench.commands().iter().filter(|command| command.starts_with("start")).count(), 5);
+}
+
+#[test]
+fn what_our_own_dataplane_refuses_says_nothing_about_the_peer() {
+    let mut bench = Bench::new();
+    bench.attach(7);
+    bench.elapsed_ns = 0;
+    for _ in 0..20 {
+        let id = bench.order();
+        bench.finish(id, 1, Outcome::Interrupted);
+    }
+    let state = bench.jobs.gate.peer_figures(bench.now)["paris"].state;
+    assert_eq!(state, dwcp_policy::BreakerState::Closed);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use dwcp_abi::shm::{LATENCY_BOUNDS_US, LATENCY_BUCKETS};
 #[derive(Default)]
 pub(crate) struct HttpCounters {
     inner: Mutex<Inner>,
+    limited: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Default, Clone)]
@@ -33,6 +34,16 @@ impl HttpCounters {
         }
         inner.count += 1;
         inner.sum_s += took.as_secs_f64();
+    }
+
+    /// One request was refused because its client made too many.
+    pub(crate) fn count_limited(&self) {
+        // Relaxed: a figure of its own.
+        self.limited.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(super) fn limited(&self) -> u64 {
+        self.limited.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     pub(super) fn snapshot(&self) -> Inner {

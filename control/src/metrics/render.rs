@@ -63,6 +63,10 @@ pub(crate) fn render(app: &Arc<App>) -> String {
     if let Some((_, bytes)) = shared.backup {
         page.sample(&[], bytes);
     }
+    page.family("dwcp_tls_certificate_expiry_timestamp_seconds");
+    if let Some(expires_s) = shared.certificate_expires_s {
+        page.sample(&[("cert", "server")], expires_s as f64);
+    }
     let listener = shared.metrics_listener;
     drop(shared);
     let reports = app.health.read().unwrap_or_else(PoisonError::into_inner).reports.clone();
@@ -262,6 +266,7 @@ fn components(page: &mut Page, reports: &[(Component, ComponentState)]) {
 
 fn requests(page: &mut Page, app: &App) {
     let http = app.http.snapshot();
+    page.one("dwcp_http_rate_limited_total", app.http.limited());
     page.family("dwcp_http_requests_total");
     for ((route, method, code), count) in &http.requests {
         page.sample(&[("route", route), ("method", method), ("code", &code.to_string())], *count);

@@ -102,6 +102,8 @@ families! {
     "dwcp_backup_size_bytes" Gauge "Size of that copy.";
     "dwcp_http_requests_total" Counter "Requests to control by route, method and status.";
     "dwcp_http_request_duration_seconds" Histogram "Duration of requests to control.";
+    "dwcp_http_rate_limited_total" Counter "Requests refused because their client made too many.";
+    "dwcp_tls_certificate_expiry_timestamp_seconds" Gauge "When the certificate of the HTTPS interface expires; absent without one.";
     "dwcp_metrics_listener_up" Gauge "Whether the second metrics listener has its port, 0 or 1.";
     "dwcp_build_info" Gauge "1; labels say what is running.";
     "process_start_time_seconds" Gauge "When control started, in seconds since 1970.";
@@ -119,6 +121,7 @@ pub(super) const MAY_BE_EMPTY: &[&str] = &[
     "dwcp_link_capacity_bytes_per_second",
     "dwcp_backup_last_success_timestamp_seconds",
     "dwcp_backup_size_bytes",
+    "dwcp_tls_certificate_expiry_timestamp_seconds",
     "dwcp_peer_circuit_breaker_state",
     "dwcp_peer_circuit_breaker_failures_total",
     "dwcp_dataplane_core_streams",

@@ -1,5 +1,6 @@
 //! The durable store of jobs: SQLite in one file, written by one thread. Called by the app through channels; knows
 //! rows and nothing of what they mean. Writes that wait together are made durable together.
+mod access;
 mod backup;
 mod schema;
 mod thread;
@@ -10,6 +11,7 @@ use std::sync::mpsc;
 use dwcp_api::TransferState;
 use tokio::sync::oneshot;
 
+use crate::access::{ApiKey, AuditRecord};
 use crate::jobs::JobRecord;
 pub(crate) use backup::{adopt_pending, inspect, pending};
 
@@ -75,10 +77,13 @@ pub(crate) struct PageQuery {
 
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+type Work = Box<dyn FnOnce(&rusqlite::Connection) + Send>;
+
 enum Request {
     Write { record: JobRecord, change: Change, done: Done },
     Probe { done: Done },
     One { id: u64, reply: oneshot::Sender<Result<Option<JobRecord>, StoreError>> },
+    Do { work: Work },
     Copy { target: PathBuf, reply: oneshot::Sender<Result<(), StoreError>> },
     ByKey { key: String, reply: oneshot::Sender<Result<Option<JobRecord>, StoreError>> },
     Page { query: PageQuery, reply: oneshot::Sender<Result<Vec<JobRecord>, StoreError>> },
@@ -96,6 +101,7 @@ pub(crate) struct Recovered {
     pub(crate) unfinished: Vec<JobRecord>,
     /// Ids below were used.
     pub(crate) next_id: u64,
+    pub(crate) keys: Vec<ApiKey>,
 }
 
 impl Store {
@@ -134,6 +140,51 @@ impl Store {
         {
             done(Err(StoreError::Closed));
         }
+    }
+
+    /// Keeps an API key.
+    pub(crate) async fn insert_key(&self, key: ApiKey) -> Result<(), StoreError> {
+        self.ask(move |connection| access::insert_key(connection, &key)).await
+    }
+
+    /// Forgets an API key.
+    pub(crate) async fn delete_key(&self, id: String) -> Result<(), StoreError> {
+        self.ask(move |connection| access::delete_key(connection, &id)).await
+    }
+
+    /// The newest lines of the audit log, newest first.
+    pub(crate) async fn audited(&self, limit: u16) -> Result<Vec<AuditRecord>, StoreError> {
+        self.ask(move |connection| access::audited(connection, limit)).await
+    }
+
+    /// Adds a line to the audit log; `done` hears whether it is durable.
+    pub(crate) fn audit(
+        &self,
+        record: AuditRecord,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        let work = move |connection: &rusqlite::Connection| {
+            let result = access::audit(connection, &record);
+            done(result.map_err(|error| StoreError::Operation(error.to_string())));
+        };
+        if self.requests.send(Request::Do { work: Box::new(work) }).is_err() {
+            tracing::error!(component = "audit", "the store is closed");
+        }
+    }
+
+    /// Does something in the store's thread.
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let work = move |connection: &rusqlite::Connection| {
+            let result = work(connection).map_err(|error| StoreError::Operation(error.to_string()));
+            // A requester that went away does not need its answer.
+            drop(reply.send(result));
+        };
+        self.requests.send(Request::Do { work: Box::new(work) }).map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Writes a consistent copy to `target`, which must not exist.

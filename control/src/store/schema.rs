@@ -59,7 +59,8 @@ fn recover(connection: &Connection) -> rusqlite::Result<Recovered> {
     let last: Option<i64> = connection
         .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'", [], |row| row.get(0))
         .optional()?;
-    Ok(Recovered { unfinished, next_id: unsigned(last.unwrap_or(0)) + 1 })
+    let keys = super::access::keys(connection)?;
+    Ok(Recovered { unfinished, next_id: unsigned(last.unwrap_or(0)) + 1, keys })
 }
 
 /// The newest layout.
@@ -224,7 +225,7 @@ fn unsigned(value: i64) -> u64 {
     value.cast_unsigned()
 }
 
-const MIGRATIONS: [&str; 3] = [JOBS, KEYS, RESUMED];
+const MIGRATIONS: [&str; 4] = [JOBS, KEYS, RESUMED, super::access::TABLES];
 
 const RESUMED: &str = "ALTER TABLE jobs ADD COLUMN bytes_resumed INTEGER NOT NULL DEFAULT 0";
 

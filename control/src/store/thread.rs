@@ -43,6 +43,7 @@ fn serve(connection: &mut Connection, batch: Vec<Request>) -> usize {
     for read in reads {
         match read {
             Request::One { id, reply } => drop(reply.send(schema::one(connection, id).map_err(operation))),
+            Request::Do { work } => work(connection),
             Request::Copy { target, reply } => drop(reply.send(backup::copy(connection, &target))),
             Request::ByKey { key, reply } => {
                 drop(reply.send(schema::by_key(connection, &key).map_err(operation)));

@@ -48,23 +48,27 @@ impl Site {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dwcp-control"));
         command.env_clear().arg("--config").arg(self.path("dwcp.yaml"));
         command.arg("--state-dir").arg(self.path("state")).arg("--runtime-dir").arg(self.path("run"));
-        command.args(["--listen", "127.0.0.1:0"]);
+        command.args(["--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"]);
         command
     }
 
     pub(crate) fn start(&self) -> Control {
         let mut child = self.command().stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut tls_address = None;
         let address = loop {
             let line = lines.next().expect("control ended before it listened").unwrap();
             let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON line: {line}"));
+            if line["message"] == "HTTPS listening" {
+                tls_address = line["address"].as_str().map(str::to_owned);
+            }
             if line["message"] == "listening" {
                 break line["address"].as_str().unwrap().to_owned();
             }
         };
         // Somebody must read the log, or the child blocks.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
-        Control { child, socket: self.path("run/control.sock"), address }
+        Control { child, socket: self.path("run/control.sock"), address, tls_address }
     }
 
     pub(crate) fn dataplane_socket(&self) -> PathBuf {
@@ -77,6 +81,8 @@ pub(crate) struct Control {
     pub(crate) child: Child,
     socket: PathBuf,
     pub(crate) address: String,
+    /// Of the HTTPS interface, where there is a certificate.
+    pub(crate) tls_address: Option<String>,
 }
 
 impl Drop for Control {

@@ -2,6 +2,7 @@
 //!
 //! `dwcp-control` renders these types, `dwcp` reads them; neither builds JSON by hand. Nothing here decides
 //! anything, opens a file or knows the other halves of the appliance.
+mod access;
 mod backup;
 mod base64;
 mod breaker;
@@ -19,6 +20,7 @@ mod status;
 mod timestamp;
 mod transfer;
 
+pub use access::{AuditEntry, AuditList, AuditQuery, KeyCreated, KeyFigures, KeyList, KeyRequest, Role};
 pub use backup::BackupVerdict;
 pub use breaker::{BreakerFigures, BreakerReset, BreakerResetQuery, CircuitBreakers, PeerBreaker};
 pub use config::{

@@ -47,6 +47,12 @@ pub const LOGS: &str = "/api/v1/dwcp/logs";
 pub const BACKUP: &str = "/api/v1/dwcp/backup";
 /// Takes a copy of the state for the next start (POST).
 pub const RESTORE: &str = "/api/v1/dwcp/restore";
+/// API keys: list (GET) and make (POST).
+pub const AUTH_KEYS: &str = "/api/v1/auth/keys";
+/// Route pattern of one API key: revoke (DELETE).
+pub const AUTH_KEY_PATTERN: &str = "/api/v1/auth/keys/{id}";
+/// The [`crate::AuditList`] document.
+pub const AUDIT: &str = "/api/v1/dwcp/audit";
 /// Versions of program and interface.
 pub const VERSION: &str = "/version";
 /// This interface as OpenAPI 3.1.
@@ -65,7 +71,7 @@ pub const TRANSFER_PATTERN: &str = "/api/v1/dwcp/transfers/{id}";
 pub const TRANSFER_EVENTS_PATTERN: &str = "/api/v1/dwcp/transfers/{id}/events";
 
 /// Every path without a number in it.
-pub const ALL: [&str; 25] = [
+pub const ALL: [&str; 27] = [
     HEALTH,
     READY,
     LIVE,
@@ -91,6 +97,8 @@ pub const ALL: [&str; 25] = [
     OPENAPI,
     BACKUP,
     RESTORE,
+    AUTH_KEYS,
+    AUDIT,
 ];
 
 /// Path of one transfer; the `Location` of a created one.

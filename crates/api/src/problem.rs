@@ -39,6 +39,8 @@ impl Problem {
     pub const UNKNOWN_PEER: &str = "urn:dwcp:problem:unknown-peer";
     /// `type`: no transfer has this id.
     pub const UNKNOWN_TRANSFER: &str = "urn:dwcp:problem:unknown-transfer";
+    /// `type`: no API key has this id.
+    pub const UNKNOWN_KEY: &str = "urn:dwcp:problem:unknown-key";
     /// `type`: no such endpoint or method.
     pub const UNKNOWN_ENDPOINT: &str = "urn:dwcp:problem:unknown-endpoint";
     /// `type`: the body or the query is not what the endpoint takes.

@@ -89,6 +89,11 @@ pub struct Monitoring {
 pub struct Security {
     pub enable_tls: bool,
     pub trust_loopback: bool,
+    /// Requests a minute for each client; 0 = no limit.
+    pub rate_limit: u32,
+    /// Of the HTTPS interface.
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 /// `circuit_breaker.*`
@@ -113,6 +118,7 @@ pub struct Recovery {
 #[expect(missing_docs, reason = "the key table documents every field where operators read it")]
 pub struct Api {
     pub listen: SocketAddr,
+    pub tls_listen: SocketAddr,
     /// Empty = `control.sock` in the run-time directory.
     pub socket: PathBuf,
 }
@@ -242,14 +248,20 @@ impl Default for Config {
                 log_level: LogLevel::Info,
                 health_check_interval: Environment::Production.health_check_interval(),
             },
-            security: Security { enable_tls: true, trust_loopback: true },
+            security: Security {
+                enable_tls: true,
+                trust_loopback: true,
+                rate_limit: 1000,
+                certificate_file: "/etc/dwcp/certs/server.crt".into(),
+                key_file: "/etc/dwcp/certs/server.key".into(),
+            },
             circuit_breaker: CircuitBreaker {
                 failure_threshold: 5,
                 timeout: Duration::from_secs(30),
                 success_threshold: 2,
             },
             recovery: Recovery { max_retries: 3, backoff: [1, 2, 4].map(Duration::from_secs).to_vec() },
-            api: Api { listen: any(8080), socket: PathBuf::new() },
+            api: Api { listen: any(8080), tls_listen: any(8443), socket: PathBuf::new() },
             peer_listen: any(9000),
             dataplane: Dataplane {
                 workers: Workers::Auto,

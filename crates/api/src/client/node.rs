@@ -5,8 +5,8 @@ use hyper::{Method, StatusCode};
 use super::connection::{self, Reply};
 use super::{Client, ClientError, check, percent_encode, to_json};
 use crate::{
-    BackupVerdict, BreakerReset, CircuitBreakers, ComponentList, ConfigChange, ConfigDocument, Document,
-    DrainStatus, EventList, EventQuery, LogLines, paths,
+    AuditList, BackupVerdict, BreakerReset, CircuitBreakers, ComponentList, ConfigChange, ConfigDocument,
+    Document, DrainStatus, EventList, EventQuery, Health, KeyCreated, KeyList, KeyRequest, LogLines, paths,
 };
 
 impl Client {
@@ -28,6 +28,15 @@ impl Client {
             None => paths::BREAKER_RESET.to_owned(),
         };
         self.change(Method::POST, &path, None, StatusCode::OK).await
+    }
+
+    /// `GET /health?verbose=true`; an unhealthy node answers too.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn health_verbose(&self) -> Result<Health, ClientError> {
+        let reply = self.exchange(Method::GET, &format!("{}?verbose=true", paths::HEALTH), None).await?;
+        reply.parse_with(&[StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE])
     }
 
     /// `GET /api/v1/dwcp/components`.
@@ -106,6 +115,40 @@ impl Client {
     /// Any [`ClientError`].
     pub async fn logs(&self, query: &EventQuery) -> Result<LogLines, ClientError> {
         self.document(&with_query(paths::LOGS, query)).await
+    }
+
+    /// `GET /api/v1/auth/keys`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn api_keys(&self) -> Result<KeyList, ClientError> {
+        self.document(paths::AUTH_KEYS).await
+    }
+
+    /// `POST /api/v1/auth/keys`: the only answer that has the key.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn create_api_key(&self, request: &KeyRequest) -> Result<KeyCreated, ClientError> {
+        self.change(Method::POST, paths::AUTH_KEYS, Some(to_json(request)?), StatusCode::CREATED).await
+    }
+
+    /// `DELETE /api/v1/auth/keys/{id}`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn revoke_api_key(&self, id: &str) -> Result<KeyList, ClientError> {
+        let path = format!("{}/{}", paths::AUTH_KEYS, percent_encode(id));
+        self.change(Method::DELETE, &path, None, StatusCode::OK).await
+    }
+
+    /// `GET /api/v1/dwcp/audit`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn audit(&self, limit: Option<u16>) -> Result<AuditList, ClientError> {
+        let query = limit.map(|limit| format!("?limit={limit}")).unwrap_or_default();
+        self.document(&format!("{}{query}", paths::AUDIT)).await
     }
 
     /// `POST /api/v1/dwcp/backup`: the copy's bytes, written to `target` as they come. Not bounded in time.
