@@ -12,7 +12,7 @@ use dwcp_abi::link::{
     Access, Attach, Attached, Command, Event, Export, JobOptions, LINK_VERSION, Outcome, Peer, PlanEnd,
     SendJob, Setup, Transport,
 };
-use dwcp_abi::shm::{Consumer, NodeCounter, Producer, RECORD_BYTES_MAX};
+use dwcp_abi::shm::{Consumer, NodeCounter, Producer, RECORD_BYTES_MAX, WorkerCounter};
 use dwcp_sys::link::{Link, send_message};
 use dwcp_sys::shm::Part;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -31,6 +31,30 @@ pub struct Shape {
     pub lanes: u16,
     /// Whether payload is encrypted.
     pub cipher: Cipher,
+}
+
+impl Shape {
+    /// Settings for short paths, where many lanes cost more than they bring.
+    #[must_use]
+    pub fn transport(self) -> Transport {
+        Transport {
+            min_streams: 1,
+            initial_streams: self.lanes,
+            max_streams: 256,
+            encrypt: self.cipher == Cipher::Tls,
+            congestion: CUBIC,
+            send_buffer_size: 0,
+            recv_buffer_size: 0,
+            pacing_bytes_per_s: 0,
+            connect_timeout_ms: 5_000,
+            read_timeout_ms: 30_000,
+            write_timeout_ms: 30_000,
+            codec: 0,
+            codec_level: 0,
+            codec_adaptive: true,
+            codec_ratio_min_thousandths: 1_100,
+        }
+    }
 }
 
 /// Whether payload is encrypted.
@@ -96,25 +120,16 @@ impl Node {
     /// # Errors
     /// The dataplane is gone.
     pub fn plan(&self, shape: Shape, peer: &Self, address: &str) -> Result<()> {
-        let transport = Transport {
-            min_streams: 1,
-            initial_streams: shape.lanes,
-            max_streams: 256,
-            encrypt: shape.cipher == Cipher::Tls,
-            congestion: CUBIC,
-            send_buffer_size: 0,
-            recv_buffer_size: 0,
-            pacing_bytes_per_s: 0,
-            connect_timeout_ms: 5_000,
-            read_timeout_ms: 30_000,
-            write_timeout_ms: 30_000,
-            codec: 0,
-            codec_level: 0,
-            codec_adaptive: true,
-            codec_ratio_min_thousandths: 1_100,
-        };
-        let export = self.root.join("export");
+        self.plan_with(shape.transport(), peer, address)
+    }
+
+    /// The same with settings of its own.
+    ///
+    /// # Errors
+    /// The dataplane is gone.
+    pub fn plan_with(&self, transport: Transport, peer: &Self, address: &str) -> Result<()> {
         let fingerprint = peer.attached.fingerprint;
+        let export = self.root.join("export");
         let messages = [
             Setup::Transport(transport),
             Setup::Peer(Peer { name: b"peer", fingerprint, address: address.as_bytes() }),
@@ -153,6 +168,15 @@ impl Node {
     /// # Errors
     /// The job does not end well.
     pub fn send(&mut self, job: u64, source: &Path, lanes: u16) -> Result<()> {
+        self.begin(job, source, lanes)?;
+        self.await_end(job)
+    }
+
+    /// Sends as [`Self::send`] does, without waiting.
+    ///
+    /// # Errors
+    /// The dataplane takes no command.
+    pub fn begin(&mut self, job: u64, source: &Path, lanes: u16) -> Result<()> {
         let path = source.as_os_str().as_encoded_bytes();
         let mut sources = (path.len() as u16).to_le_bytes().to_vec();
         sources.extend(path);
@@ -164,7 +188,16 @@ impl Node {
         let length = Command::Send(order).encode(&mut record)?;
         self.commands[worker].push(&record[..length])?;
         self.link.workers[worker].command_doorbell.ring()?;
-        self.await_end(job)
+        Ok(())
+    }
+
+    /// A figure of all workers together.
+    ///
+    /// # Errors
+    /// A worker died while it wrote its figures.
+    pub fn figure(&self, counter: WorkerCounter) -> Result<u64> {
+        let pages = self.link.workers.iter().map(|worker| worker.region.stats());
+        pages.map(|page| Ok(page?.value(counter))).sum()
     }
 
     fn await_end(&mut self, wanted: u64) -> Result<()> {
@@ -250,4 +283,6 @@ fn connect(path: &Path, process: &mut Child) -> Result<UnixStream> {
 /// The default of `buffer_memory`.
 pub const BUFFER_BYTES: u64 = 64 << 20;
 /// `Transport::congestion` for cubic.
-const CUBIC: u8 = 2;
+pub const CUBIC: u8 = 2;
+/// `Transport::congestion` for bbr.
+pub const BBR: u8 = 1;

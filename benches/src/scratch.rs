@@ -77,6 +77,23 @@ impl Scratch {
         }
         Ok((root, total))
     }
+
+    /// A tree of files of one size, a hundred to a directory.
+    ///
+    /// # Errors
+    /// The memory does not suffice.
+    pub fn equal_files(&self, name: &str, files: u64, bytes: u64) -> Result<PathBuf> {
+        let root = self.fresh(name)?;
+        let mut noise = Noise(0xA076_1D64_78BD_642F);
+        for index in 0..files {
+            let directory = root.join(format!("{:03}", index / 100));
+            if index % 100 == 0 {
+                fs::create_dir(&directory)?;
+            }
+            fs::write(directory.join(format!("{index:05}")), noise.bytes(bytes as usize))?;
+        }
+        Ok(root)
+    }
 }
 
 impl Drop for Scratch {

@@ -11,6 +11,7 @@ mod shell;
 mod suggest;
 mod test;
 mod vm;
+mod wan;
 
 use std::{
     io::Write as _,
@@ -136,9 +137,15 @@ const COMMANDS: &[Command] = &[
         run: vm::run,
     },
     Command {
+        name: "wan",
+        arguments: "--there LINK [--back LINK] [--server COMMAND] [-- COMMAND...]",
+        summary: "a long link between two network namespaces, by hand; `cargo xtask wan -- --help` says all of it",
+        run: wan::run,
+    },
+    Command {
         name: "bench",
-        arguments: "[NAME...]",
-        summary: "build and run the benches in release; all where none is named",
+        arguments: "[NAME [WORD...]]...",
+        summary: "build and run the benches in release; all where none is named; words select rows of a bench",
         run: bench::run,
     },
 ];

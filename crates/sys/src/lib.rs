@@ -15,3 +15,4 @@ pub mod scheduling;
 pub mod shm;
 pub mod socket;
 pub mod topology;
+pub mod tun;

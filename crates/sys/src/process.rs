@@ -1,4 +1,6 @@
-//! What a process asks the kernel about itself. Used by the supervisor's children and by the node's statistics.
+//! What a process asks the kernel about itself. Used by the supervisor's children, by the node's statistics and by the
+//! link emulator.
+#![expect(unsafe_code, reason = "a scheduling class that nix does not know")]
 use std::io;
 
 use nix::errno::Errno;
@@ -27,6 +29,18 @@ pub fn resident_bytes() -> io::Result<u64> {
         .zip(resident_pages(&statm))
         .and_then(|(page_bytes, pages)| pages.checked_mul(page_bytes))
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Lets the calling thread run before every ordinary one (SCHED_FIFO, sched(7)). For a thread that sleeps most of the
+/// time and must not be late: one that never sleeps keeps everybody else off its core.
+///
+/// # Errors
+/// The system's error; `PermissionDenied` without CAP_SYS_NICE.
+pub fn run_before_others() -> io::Result<()> {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the kernel reads the structure during the call; 0 is the calling thread.
+    let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+    Ok(Errno::result(set).map(drop)?)
 }
 
 /// Second field of statm.

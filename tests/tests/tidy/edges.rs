@@ -20,10 +20,23 @@ const MAP: &[(&str, &[&str])] = &[
     ("crates/learn", &[]),
     ("crates/policy", &[]),
     ("crates/sys", &["abi"]),
+    ("crates/wan", &["sys"]),
 ];
 
-const ALL: &[&str] =
-    &["abi", "api", "config", "consensus", "dataplane", "ebpf", "engine", "hde", "learn", "policy", "sys"];
+const ALL: &[&str] = &[
+    "abi",
+    "api",
+    "config",
+    "consensus",
+    "dataplane",
+    "ebpf",
+    "engine",
+    "hde",
+    "learn",
+    "policy",
+    "sys",
+    "wan",
+];
 
 fn check(files: &[File]) -> Vec<String> {
     let mut complaints = Vec::new();

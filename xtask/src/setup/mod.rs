@@ -32,7 +32,7 @@ impl Group {
         match self {
             Self::Demo | Self::Test => &[],
             Self::Vm => &["qemu-system-x86", "busybox-static", "cpio", "kmod", "xz-utils"],
-            Self::Bench => &["iperf3", "rsync", "xdelta3", "zstd"],
+            Self::Bench => &["iperf3", "rsync", "xdelta3", "zstd", "rclone", "aria2"],
         }
     }
 }
