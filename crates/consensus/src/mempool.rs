@@ -279,16 +279,22 @@ impl Core {
     }
 
     /// Whether [`take_own_unproposed`](Self::take_own_unproposed) has something.
-    pub(crate) fn has_own_unproposed(&self) -> bool {
-        self.mempool.unproposed.iter().any(|place| self.is_own_to_propose(*place))
+    pub(crate) fn has_own_unproposed(&self, is_gone: &dyn Fn(ReplicaId) -> bool) -> bool {
+        self.mempool.unproposed.iter().any(|place| self.is_own_to_propose(*place, is_gone))
     }
 
-    /// Up to `count` batches that wait to be proposed and are this replica's own, or so old that their author may be gone.
-    pub(crate) fn take_own_unproposed(&mut self, count: usize) -> Vec<BatchRef> {
+    /// Up to `count` batches that wait to be proposed and are this replica's own, or old and of an author
+    /// that is gone. While their author lives others leave them alone: everybody proposing everything that is late would
+    /// make all of it later still.
+    pub(crate) fn take_own_unproposed(
+        &mut self,
+        count: usize,
+        is_gone: &dyn Fn(ReplicaId) -> bool,
+    ) -> Vec<BatchRef> {
         let mut taken = Vec::new();
         let unproposed = core::mem::take(&mut self.mempool.unproposed);
         for place in unproposed {
-            if taken.len() < count && self.is_own_to_propose(place) {
+            if taken.len() < count && self.is_own_to_propose(place, is_gone) {
                 taken.extend(self.mempool.ready.get(&place).map(|ready| ready.batch.clone()));
             } else if self.mempool.ready.contains_key(&place) {
                 self.mempool.unproposed.push_back(place);
@@ -297,10 +303,12 @@ impl Core {
         taken
     }
 
-    fn is_own_to_propose(&self, place: (ReplicaId, u64)) -> bool {
+    fn is_own_to_propose(&self, place: (ReplicaId, u64), is_gone: &dyn Fn(ReplicaId) -> bool) -> bool {
         let orphaned = ORPHANED_TIMEOUTS * self.config.leader_timeout;
         let ready = self.mempool.ready.get(&place);
-        ready.is_some_and(|ready| place.0 == self.config.me || ready.since + orphaned <= self.now)
+        ready.is_some_and(|ready| {
+            place.0 == self.config.me || (ready.since + orphaned <= self.now && is_gone(place.0))
+        })
     }
 
     /// Asks for a batch that is ordered and not here.

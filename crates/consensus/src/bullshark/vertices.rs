@@ -13,7 +13,13 @@ use crate::wire::Wire;
 impl Bullshark {
     /// Whether payload is under way that only more rounds can order.
     pub(super) fn has_work(&self, core: &Core) -> bool {
-        !self.pending.is_empty() || core.has_own_unproposed()
+        !self.pending.is_empty() || core.has_own_unproposed(&|author| self.is_gone(author))
+    }
+
+    /// Whether nothing came of an author in the last rounds.
+    fn is_gone(&self, author: ReplicaId) -> bool {
+        let complete = self.dag.complete_round();
+        (complete.saturating_sub(GONE_ROUNDS)..=complete).all(|round| !self.dag.has(round, author))
     }
 
     pub(super) fn is_pending(&self, vertex: &Vertex) -> bool {
@@ -74,7 +80,8 @@ impl Bullshark {
         if before < voted || !sound {
             return false;
         }
-        let mut batches = core.take_own_unproposed(core.config.block_batches_max);
+        let mut batches =
+            core.take_own_unproposed(core.config.block_batches_max, &|author| self.is_gone(author));
         batches.retain(|batch| !core.ledger.is_done(&batch.name));
         let header = Header { author: core.config.me, round: before + 1, batches, parents };
         self.round = header.round;
@@ -273,6 +280,9 @@ impl Bullshark {
         complete.map(|(place, _)| *place)
     }
 }
+
+/// Rounds without a vertex after which others propose an author's batches.
+const GONE_ROUNDS: u64 = 4;
 
 /// Who leads an even round.
 pub(super) fn leader(core: &Core, round: u64) -> ReplicaId {

@@ -20,7 +20,7 @@ use scenario::Scenario;
 use world::{Summary, World};
 
 /// Seeds of each protocol in an ordinary run.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 200;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
