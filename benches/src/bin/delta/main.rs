@@ -91,19 +91,8 @@ fn middle(rows: &[Row]) -> Result<Row> {
 
 fn heading() {
     println!(
-        "{:<22} {:>6} {:>9} {:>9} {:>9} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7}  {}",
-        "pair",
-        "MB",
-        "ours",
-        "patch -3",
-        "patch -1",
-        "ratio",
-        "warm",
-        "cold",
-        "MB/s",
-        "decode",
-        "patch's",
-        "blocks"
+        "{:<22} {:>6} {:>9} {:>9} {:>9} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7}  blocks",
+        "pair", "MB", "ours", "patch -3", "patch -1", "ratio", "warm", "cold", "MB/s", "decode", "patch's"
     );
 }
 

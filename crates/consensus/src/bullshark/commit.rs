@@ -16,24 +16,27 @@ impl Bullshark {
 
     /// Commits every leader that enough vertices of the next round follow, with the leaders before it that it follows.
     pub(super) fn commit(&mut self, core: &mut Core) {
-        let mut round = self.committed + 2;
-        while round < self.dag.highest_round() {
+        // Every other round has a leader.
+        let (first, end) = (self.committed.saturating_add(2), self.dag.highest_round());
+        let led: Vec<u64> =
+            self.dag.rounds_between(first, end).filter(|round| (round - first).is_multiple_of(2)).collect();
+        for round in led {
             let author = leader(core, round);
             let enough = core.config.committee.one_correct() - usize::from(mutant!(core, CommitSupportSmall));
             let followed = self.dag.has(round, author) && self.dag.followers(round, author) >= enough;
             if followed {
                 self.commit_chain(core, round);
             }
-            round += 2;
         }
     }
 
     fn commit_chain(&mut self, core: &mut Core, round: u64) {
         let mut chain = alloc::vec![round];
         let mut current = (round, leader(core, round));
-        let mut earlier = round;
-        while earlier > self.committed + 2 {
-            earlier -= 2;
+        let first = self.committed.saturating_add(2);
+        let led =
+            self.dag.rounds_between(first, round).rev().filter(|earlier| (round - earlier).is_multiple_of(2));
+        for earlier in led.collect::<Vec<u64>>() {
             let candidate = (earlier, leader(core, earlier));
             let follows = self.dag.has(candidate.0, candidate.1)
                 && (self.dag.has_path(current, candidate) || mutant!(core, LeaderPathUnchecked));
@@ -43,13 +46,18 @@ impl Bullshark {
             }
         }
         while let Some(round) = chain.pop() {
-            self.order(core, round);
+            if !self.order(core, round) {
+                break;
+            }
         }
         self.propose_given_up_again(core);
     }
 
     /// Orders a leader with all of its history that is not ordered yet and not too old, by round and author.
-    fn order(&mut self, core: &mut Core, leader_round: u64) {
+    ///
+    /// False where a part of that history is not here. Only a damaged disk can bring that about; leaving the part out would
+    /// make this replica's order another one than everybody's, so it orders nothing more until a snapshot.
+    fn order(&mut self, core: &mut Core, leader_round: u64) -> bool {
         let lowest = leader_round.saturating_sub(core.config.dag_rounds_kept) + 1;
         let mut reached = Authors(1 << leader(core, leader_round).0);
         let mut taken = Vec::new();
@@ -57,18 +65,19 @@ impl Bullshark {
             let fresh: Vec<_> = reached.iter().filter(|author| !self.is_ordered(round, *author)).collect();
             reached = Authors::default();
             for author in fresh {
-                let vertex = self.dag.get(round, author);
-                debug_assert!(vertex.is_some(), "the history of a vertex is here: {author:?} in {round}");
-                let Some(vertex) = vertex else { continue };
+                let Some(vertex) = self.dag.get(round, author) else {
+                    core.figures.conflicts += 1;
+                    return false;
+                };
                 reached.0 |= vertex.header.parents.0;
-                *self.ordered.entry(round).or_default() |= 1 << author.0;
                 taken.push((round, author));
             }
         }
         taken.sort_unstable();
-        taken.iter().for_each(|place| {
-            self.pending.remove(place);
-        });
+        for &(round, author) in &taken {
+            *self.ordered.entry(round).or_default() |= 1 << author.0;
+            self.pending.remove(&(round, author));
+        }
         let vertices = taken.iter().filter_map(|(round, author)| self.dag.get(*round, *author));
         let batches = vertices.flat_map(|vertex| vertex.header.batches.iter().cloned()).collect();
         self.committed = leader_round;
@@ -78,6 +87,7 @@ impl Bullshark {
         let is_checkpoint = self.position.is_multiple_of(core.config.checkpoint_interval);
         let order_state = if is_checkpoint { self.order_state() } else { Vec::new() };
         core.order(self.position, batches, order_state);
+        true
     }
 
     fn order_state(&self) -> Vec<u8> {

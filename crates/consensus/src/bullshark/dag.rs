@@ -38,6 +38,12 @@ impl Dag {
         self.rounds.last_key_value().map_or(0, |(round, _)| *round)
     }
 
+    /// Rounds from `start` on, and below `end`, that have a vertex. Never a count over what a number claims: one that was
+    /// damaged on disk would take for ever.
+    pub(super) fn rounds_between(&self, start: u64, end: u64) -> impl DoubleEndedIterator<Item = u64> {
+        self.rounds.range(start.min(end)..end).map(|(round, _)| *round)
+    }
+
     pub(super) fn get(&self, round: u64, author: ReplicaId) -> Option<&Vertex> {
         self.rounds.get(&round)?.get(&author)
     }

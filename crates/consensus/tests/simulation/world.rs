@@ -80,6 +80,9 @@ const TAPPED_MAX: u64 = 8;
 /// More events than any sound run has: something answers itself.
 const EVENTS_MAX: u64 = 1_500_000;
 
+/// What the tap took, and the records of a replica.
+pub(crate) type Looked = (Vec<Arc<[u8]>>, Vec<(Key, Vec<u8>)>);
+
 impl World {
     pub(crate) fn new(scenario: Scenario, mut rng: Rng) -> Self {
         let network = Network::new(&scenario);
@@ -129,7 +132,7 @@ impl World {
     }
 
     /// As [`run`](Self::run); returns what the tap took, and the records of a replica.
-    pub(crate) fn run_and_look(mut self) -> (Vec<Arc<[u8]>>, Vec<(Key, Vec<u8>)>) {
+    pub(crate) fn run_and_look(mut self) -> Looked {
         self.go();
         let records = self.nodes[1].instances[0].disk.records();
         (self.tap.take().unwrap_or_default(), records)
