@@ -14,7 +14,7 @@ use super::directories::Directory;
 use super::name::{TemporaryNames, is_temporary};
 use super::staged::remove;
 
-/// How long a partial file waits for the next attempt of its job, from the last write to it.
+/// How long a partial file waits for the next attempt of its job, from the last change of it.
 pub(super) const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Names of one directory that are looked at.
 const NAMES_MAX: usize = 4096;
@@ -58,7 +58,7 @@ impl Leftovers {
         for name in found {
             if names.is_object(&name) && self.own.len() < OWN_MAX {
                 self.own.push((Arc::clone(directory), name));
-            } else if is_old(directory, &name) {
+            } else if is_old(directory, &name, SystemTime::now()) {
                 tracing::info!(name = %String::from_utf8_lossy(&name), "removes what nobody came back for");
                 remove(directory, &name);
             }
@@ -73,10 +73,30 @@ impl Leftovers {
     }
 }
 
-fn is_old(directory: &Directory, name: &[u8]) -> bool {
+/// Whether nobody has touched a file for so long. The time of its last change of any kind counts: the time of its content is
+/// the source's already when it is about to be named.
+fn is_old(directory: &impl AsFd, name: &[u8], now: SystemTime) -> bool {
     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| {
         let is_file = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits();
-        let written = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
-        is_file && SystemTime::now().duration_since(written).is_ok_and(|age| age > AGE_MAX)
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_ctime).unwrap_or(0));
+        is_file && now.duration_since(changed).is_ok_and(|age| age > AGE_MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn a_file_is_as_old_as_its_last_change_whatever_time_its_content_has() {
+        let space = tempfile::tempdir().unwrap();
+        File::create(space.path().join("part")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let directory = File::open(space.path()).unwrap();
+        let is_old = |days: u64| {
+            is_old(&directory, b"part", SystemTime::now() + Duration::from_secs(days * 24 * 3600))
+        };
+        assert!(!is_old(0) && !is_old(6) && is_old(8));
+        assert!(!super::is_old(&directory, b"none", SystemTime::now() + AGE_MAX * 2));
+    }
 }
