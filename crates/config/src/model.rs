@@ -290,7 +290,7 @@ impl Default for Transport {
             read_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
             enable_pacing: true,
-            // A fixed ceiling would hold every faster link back; bbr paces each lane by itself.
+            // A fixed ceiling would hold every faster link back; long paths are paced by what they carry.
             pacing_rate: Rate { bits_per_s: 0 },
         }
     }

@@ -86,7 +86,7 @@ impl Tun {
     pub fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
         let sent = (&self.file).write_vectored(parts)?;
         // The driver takes a packet whole or not at all.
-        if sent == parts.iter().map(|part| part.len()).sum() {
+        if sent == parts.iter().map(|part| part.len()).sum::<usize>() {
             Ok(())
         } else {
             Err(io::ErrorKind::WriteZero.into())
