@@ -108,10 +108,6 @@ fn run(arguments: &Arguments, start: Start) -> anyhow::Result<()> {
         next_job,
         "control started"
     );
-    if let Err(error) = dwcp_sys::scheduling::take_short_turns(TURN) {
-        // Answers are late then while every core is a worker's; everything else is the same.
-        tracing::debug!(component = "control", %error, "no short turns");
-    }
     let link = link::start(Arc::clone(&app), places.dataplane_socket.clone()).context("link thread")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     let result = runtime.block_on(serve(&app, &places));
@@ -148,6 +144,4 @@ async fn serve(app: &Arc<App>, places: &Places) -> anyhow::Result<()> {
 const EXIT_CONFIG: u8 = 78;
 /// What `dwcp config set` writes, in the state directory.
 const OVERRIDES_NAME: &str = "overrides.yaml";
-/// The shortest that there are: requests cost less, and workers that never sleep have turns of milliseconds.
-const TURN: std::time::Duration = std::time::Duration::from_micros(100);
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);

@@ -87,7 +87,6 @@ fn floor() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
     std::thread::spawn(move || -> Result<()> {
-        dwcp_sys::scheduling::take_short_turns(Duration::from_micros(100))?;
         let answer =
             format!("HTTP/1.1 200 OK\r\ncontent-length: {FLOOR_BYTES}\r\n\r\n{}", " ".repeat(FLOOR_BYTES));
         loop {
