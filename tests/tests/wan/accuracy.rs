@@ -10,12 +10,10 @@ use crate::{both_ways, start};
 
 /// Handshakes of TCP, which the kernel makes and times by itself: no thread has to be woken up. A busy machine delays
 /// some of them, but not each of so many.
-const EXCHANGES_MAX: usize = 40;
+const EXCHANGES_MAX: usize = 150;
 const ERROR_MAX: Duration = Duration::from_micros(250);
 /// The kernel counts microseconds.
 const ROUNDING: Duration = Duration::from_micros(2);
-/// What a busy machine adds now and then, and a link with a wrong delay does not stay below.
-const NOISE_MAX: Duration = Duration::from_millis(2);
 /// Two directions that are later than this cannot keep to the error.
 const LATE_MAX: Duration = Duration::from_micros(100);
 
@@ -39,7 +37,7 @@ fn round_trips_take_what_was_asked() {
         }
         let Some(snapshot) = emulator.stop() else { return };
         let late = Duration::from_nanos(snapshot.there.late.mean_ns().max(snapshot.back.late.mean_ns()));
-        if best > wanted + ERROR_MAX && (late > LATE_MAX || best < wanted + NOISE_MAX) {
+        if best > wanted + ERROR_MAX && late > LATE_MAX {
             println!("skipped: this machine is too busy, segments left {late:?} late in the mean");
             return;
         }
