@@ -9,10 +9,10 @@ use dwcp_abi::link::{
 };
 use dwcp_abi::wire::hello::{Greeting, Hello, Refuse, VersionRange, Welcome};
 use dwcp_abi::wire::{
-    Ack, BlockHeader, ChunkHead, ChunkRanges, Close, Code, Codec, DELTA_HEAD_BYTES, DeltaHead, DeltaKind,
-    Entry, EntryHeader, EntryKind, FetchRequest, FrameHeader, FrameKind, JobAbort, JobAccept, JobDone,
-    JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, Pack, PackHead, Ping, Recipe, check_name,
-    open_pack,
+    Ack, BlockHeader, ChunkHead, ChunkRanges, Close, Code, Codec, ContentId, DELTA_HEAD_BYTES, DeltaHead,
+    DeltaKind, Entry, EntryHeader, EntryKind, FetchRequest, FrameHeader, FrameKind, Held, JobAbort,
+    JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain, Pack, PackHead,
+    Ping, Recipe, check_name, open_pack,
 };
 use dwcp_tests::sim::Rng;
 
@@ -80,14 +80,16 @@ fn frames_of_the_wire() {
         Ack: ack,
         ChunkHead: head,
         PackHead: PackHead { number: 1, attempt: 2, reserved: 0 },
-        JobOpen<'_>: JobOpen { attempt: 1, skip_unchanged: true, destination: b"/there" },
+        JobOpen<'_>: JobOpen { attempt: 1, skip_unchanged: true, baselines: true, destination: b"/there" },
         FetchRequest<'_>: FetchRequest { attempt: 1, skip_unchanged: false, sources: b"\x02\0/a" },
         JobAccept: JobAccept { question: true },
         ObjectOpened: ObjectOpened {
             object: 5,
             held: true,
             chunks: ChunkRanges::of_bytes([(0, 1 << 20), (4 << 20, 9 << 20)], 1 << 30),
+            baseline: Held { content: ContentId([6; 16]), length: 7 },
         },
+        ObjectPlain: ObjectPlain { object: 5, chunks: ChunkRanges::of_bytes([(0, 1 << 20)], 1 << 30) },
         ObjectEnd: ObjectEnd { object: 5, size: 6, digest },
         ObjectDone<'_>: ObjectDone { object: 5, code, text },
         JobEnd: JobEnd { packs: 1, entries: 2, objects: 3 },

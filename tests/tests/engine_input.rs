@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
-    CHUNK_HEAD_BYTES, ChunkHead, Code, FLAG_OWNER, FrameHeader, FrameKind, PACK_HEAD_BYTES, PackHead,
+    CHUNK_HEAD_BYTES, ChunkHead, Code, ContentId, FLAG_OWNER, FrameHeader, FrameKind, Held, PACK_HEAD_BYTES,
+    PackHead,
 };
 use dwcp_engine::{
     BufferId, Config, Engine, FileId, FinalCheck, FoundObject, Input, JobKey, LaneEnd, LaneId, OpenedObject,
@@ -128,6 +129,7 @@ impl Node {
                 let (pack, entries, end) = (PackId(self.number()), self.rng.below(3), self.rng.chance(500));
                 self.handle(worker, Input::FinalsFilled { job, pack, entries, end });
             }
+            Output::Prepare { job, object, .. } => self.handle(worker, Input::Prepared { job, object }),
             Output::CheckSource { job, object, .. } => {
                 let check = if fails { FinalCheck::Changed } else { FinalCheck::Unchanged };
                 self.handle(worker, Input::SourceChecked { job, object, check });
@@ -170,7 +172,8 @@ impl Node {
             let place = self.rng.pick(&[open, open, Place::Held, Place::Refused(Code::Forbidden)]);
             let size = self.rng.pick(&[0, 1, 1 << 19, 3 << 19, u64::MAX]);
             let held = if self.rng.chance(300) { vec![(0, size.min(1 << 19))] } else { Vec::new() };
-            opened.push(OpenedObject { object: some_number(&mut self.rng), place, size, held });
+            let baseline = Held { content: ContentId([3; 16]), length: self.rng.below(2) };
+            opened.push(OpenedObject { object: some_number(&mut self.rng), place, size, held, baseline });
         }
         let fatal = self.rng.chance(20).then_some((Code::NoSpace, WHY));
         let (entries, bytes) = (some_number(&mut self.rng), some_number(&mut self.rng));
@@ -271,6 +274,9 @@ impl Node {
         bytes[24] = self.rng.below(3) as u8;
         bytes[28..].copy_from_slice(&attempt);
         let head = ChunkHead::decode(&bytes).expect("the codec is known");
+        if self.rng.chance(200) {
+            return self.handle(worker, Input::Unmade { lane, header, head, buffer });
+        }
         self.handle(worker, Input::Chunk { lane, header, head, buffer });
     }
 

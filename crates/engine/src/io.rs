@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use dwcp_abi::link::{Counts, JobState, Outcome};
-use dwcp_abi::wire::{ChunkHead, Code, FrameHeader, PackHead};
+use dwcp_abi::wire::{ChunkHead, Code, FrameHeader, Held, PackHead};
 
 /// Nanoseconds of a monotonic clock.
 pub type Time = u64;
@@ -103,6 +103,8 @@ pub struct OpenedObject {
     pub size: u64,
     /// What the open file holds of a former attempt: ranges of whole chunks, in order.
     pub held: Vec<(u64, u64)>,
+    /// What there is under its name, which differences may be sent to.
+    pub baseline: Held,
 }
 
 /// What shall become of what is incomplete when a receiving tree is closed.
@@ -148,6 +150,8 @@ pub enum Input<'a> {
     Settings { initial_streams: u16, max_streams: u16, patience: Time },
     /// So many lanes are enough for the path to a peer, unless a job asks for a number of its own.
     PathLanes { peer: PeerId, lanes: u16 },
+    /// Whether differences to what a peer has are worth the time that finding them takes.
+    Deltas { peer: PeerId, pay: bool },
     /// A peer cannot be reached; lanes that are up go on.
     DialFailed { peer: PeerId, text: &'a str },
 
@@ -166,6 +170,8 @@ pub enum Input<'a> {
     TaskHeader { lane: LaneId, header: FrameHeader },
     /// A chunk is in its buffer and its checksum fits.
     Chunk { lane: LaneId, header: FrameHeader, head: ChunkHead, buffer: BufferId },
+    /// A chunk was received in vain: it is made of a baseline, and that is not what it should be.
+    Unmade { lane: LaneId, header: FrameHeader, head: ChunkHead, buffer: BufferId },
     /// A pack is in its buffer and its checksum fits.
     Pack { lane: LaneId, header: FrameHeader, head: PackHead, buffer: BufferId },
 
@@ -188,6 +194,8 @@ pub enum Input<'a> {
     },
     /// The next pack of closing entries is filled.
     FinalsFilled { job: JobKey, pack: PackId, entries: u64, end: bool },
+    /// What the receiver has of an object was looked for here. The driver knows what came of it.
+    Prepared { job: JobKey, object: u64 },
     /// An object's source was looked at once more.
     SourceChecked { job: JobKey, object: u64, check: FinalCheck },
 
@@ -220,8 +228,16 @@ pub enum Output {
     WantLanes { peer: PeerId, lanes: u16 },
     /// Send the small frames that [`crate::Engine::outbox`] holds; ends in `Sent`.
     SendOutbox { lane: LaneId },
-    /// Send a chunk out of its buffer; ends in `Sent`. The driver fills lengths and checksums in.
-    SendChunk { lane: LaneId, job: u64, flags: u8, sequence: u64, buffer: BufferId, head: ChunkHead },
+    /// Send a chunk of `file` out of its buffer; ends in `Sent`. The driver fills lengths and checksums in.
+    SendChunk {
+        lane: LaneId,
+        job: u64,
+        flags: u8,
+        sequence: u64,
+        buffer: BufferId,
+        file: FileId,
+        head: ChunkHead,
+    },
     /// Send a pack; ends in `Sent`.
     SendPack { lane: LaneId, job: u64, flags: u8, sequence: u64, pack: PackId, head: PackHead },
     /// Receive the announced task into the buffer; ends in `Chunk`, `Pack` or `LaneClosing`.
@@ -258,15 +274,28 @@ pub enum Output {
     FillFinals { job: JobKey },
     /// A pack is acknowledged or not wanted any more.
     DropPack { pack: PackId },
+    /// Look for what the receiver has under an object's name: its chunks may be sent as differences to that. Ends in
+    /// `Prepared`.
+    Prepare { job: JobKey, object: u64, file: FileId, baseline: Held },
+    /// Send no more differences of this file: the receiver cannot use them.
+    SendPlain { file: FileId },
     /// Look at an object's source once more; ends in `SourceChecked`.
     CheckSource { job: JobKey, object: u64, file: FileId },
-    /// An object's file is not needed any more.
-    CloseFile { job: JobKey, object: u64, file: FileId },
+    /// An object's file is not needed any more. With `keep`, the receiver has just this content of it, and differences
+    /// to it will be worth sending.
+    CloseFile { job: JobKey, object: u64, file: FileId, keep: Option<Hash> },
     /// The scanner of a job is not needed any more: nothing of it is fed from now on.
     CloseScanner { job: JobKey },
 
-    /// Make the receiving tree of a job; ends in `ReceiverOpened`. `destination` only when the peer chose it.
-    OpenReceiver { job: JobKey, attempt: u32, destination: Option<Vec<u8>>, skip_unchanged: bool },
+    /// Make the receiving tree of a job; ends in `ReceiverOpened`. `destination` only when the peer chose it. With
+    /// `baselines`, the sender wants to know what there is already.
+    OpenReceiver {
+        job: JobKey,
+        attempt: u32,
+        destination: Option<Vec<u8>>,
+        skip_unchanged: bool,
+        baselines: bool,
+    },
     /// Unpack the `length` bytes behind the pack's head; ends in `Unpacked`, with nothing in it where the tree is
     /// gone or another attempt's.
     Unpack { task: TaskId, job: JobKey, attempt: u32, buffer: BufferId, length: u32 },
@@ -356,6 +385,8 @@ pub enum Tell {
         length: u64,
         result: Result<Hash, (Code, String)>,
     },
+    /// Receiver of a chunk: it came in vain.
+    Unmade { job: JobKey, attempt: u32, object: u64, offset: u64, length: u64 },
     /// Receiver of a pack: it is unpacked.
     Unpacked {
         job: JobKey,
@@ -384,6 +415,8 @@ impl Output {
             | Self::Fill { .. }
             | Self::FillFinals { .. }
             | Self::DropPack { .. }
+            | Self::Prepare { .. }
+            | Self::SendPlain { .. }
             | Self::CheckSource { .. }
             | Self::CloseFile { .. }
             | Self::CloseScanner { .. }

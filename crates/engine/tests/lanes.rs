@@ -3,8 +3,9 @@
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::Outcome;
 use dwcp_abi::wire::{
-    Ack, CHUNK_BYTES, ChunkHead, ChunkRanges, Code, Codec, FLAG_OWNER, FRAME_HEADER_BYTES, FetchRequest,
-    FrameHeader, FrameKind, JobAbort, JobAccept, JobOpen, ObjectOpened, PACK_HEAD_BYTES, PackHead, checksum,
+    Ack, CHUNK_BYTES, ChunkHead, ChunkRanges, Code, Codec, ContentId, FLAG_OWNER, FRAME_HEADER_BYTES,
+    FetchRequest, FrameHeader, FrameKind, Held, JobAbort, JobAccept, JobOpen, ObjectEnd, ObjectOpened,
+    ObjectPlain, PACK_HEAD_BYTES, PackHead, checksum,
 };
 use dwcp_engine::{
     BufferId, Config, Engine, FileId, FoundObject, Input, JobKey, LaneEnd, LaneId, Leftovers, OpenedObject,
@@ -90,6 +91,11 @@ fn ack(engine: &mut Engine, lane: u32, credit: u64, sequences: &[u64]) -> Vec<Ou
 
 /// A job that sends one object of so many chunks, up to the point where its first chunks are read.
 fn sending(engine: &mut Engine, chunks: u64) -> Vec<Output> {
+    let (chunks_held, baseline) = (ChunkRanges::NONE, Held::NOTHING);
+    sending_to(engine, chunks, &ObjectOpened { object: 1, held: false, chunks: chunks_held, baseline })
+}
+
+fn sending_to(engine: &mut Engine, chunks: u64, opened: &ObjectOpened) -> Vec<Output> {
     up(engine, 0, 7);
     heard(engine, 0);
     let (destination, streams, skip_unchanged) = (&b"there"[..], 1, false);
@@ -106,12 +112,7 @@ fn sending(engine: &mut Engine, chunks: u64) -> Vec<Output> {
     assert!(sent.iter().any(|output| matches!(output, Output::SendPack { sequence: 0, .. })), "{sent:?}");
     engine.handle(1, Input::Sent { lane: LaneId(0), bytes: 100 });
     ack(engine, 0, 65, &[0]);
-    say(
-        engine,
-        0,
-        (FrameKind::ObjectOpened, JOB, 1),
-        &ObjectOpened { object: 1, held: false, chunks: ChunkRanges::NONE },
-    )
+    say(engine, 0, (FrameKind::ObjectOpened, JOB, 1), opened)
 }
 
 fn reads(outputs: &[Output]) -> Vec<(TaskId, u64)> {
@@ -201,7 +202,7 @@ fn claims_about_what_was_never_sent_cost_the_lane() {
 fn receiving(engine: &mut Engine) -> TaskId {
     up(engine, 0, 7);
     heard(engine, 0);
-    let open = JobOpen { attempt: 1, skip_unchanged: false, destination: b"here" };
+    let open = JobOpen { attempt: 1, skip_unchanged: false, baselines: false, destination: b"here" };
     say(engine, 0, (FrameKind::JobOpen, THEIR_JOB, 1), &open);
     engine.handle(1, Input::ReceiverOpened { job: THEIR_JOB, result: Ok(()) });
     let header = task_header(FrameKind::Pack, 0, PACK_HEAD_BYTES as u32);
@@ -212,8 +213,8 @@ fn receiving(engine: &mut Engine) -> TaskId {
         Output::Unpack { task, .. } => Some(task),
         _ => None,
     });
-    let opened =
-        vec![OpenedObject { object: 1, place: Place::Open(FileId(4)), size: 2 * CHUNK, held: Vec::new() }];
+    let (place, size, baseline) = (Place::Open(FileId(4)), 2 * CHUNK, Held::NOTHING);
+    let opened = vec![OpenedObject { object: 1, place, size, held: Vec::new(), baseline }];
     let (task, entries, bytes, failures, fatal) = (task.expect("it is unpacked"), 1, 0, 0, None);
     engine.handle(1, Input::Unpacked { task, entries, bytes, opened, failures, fatal });
     chunk(engine, 1)
@@ -263,7 +264,7 @@ fn a_write_that_outlives_its_lane_is_not_acknowledged_on_the_next_one() {
 fn a_late_word_of_a_former_attempt_is_not_taken_for_this_one() {
     let mut engine = engine_of(0, 1);
     receiving(&mut engine);
-    let open = JobOpen { attempt: 2, skip_unchanged: false, destination: b"here" };
+    let open = JobOpen { attempt: 2, skip_unchanged: false, baselines: false, destination: b"here" };
     let opened = say(&mut engine, 0, (FrameKind::JobOpen, THEIR_JOB, 2), &open);
     assert!(
         opened.contains(&Output::CloseReceiver { job: THEIR_JOB, leftovers: Leftovers::Keep }),
@@ -359,4 +360,45 @@ fn pass(output: Output, from: u16, to: &mut Engine, others: &mut Vec<Output>) {
         Output::Tell { tell, .. } => to.handle(1, Input::Told { worker: from, tell }),
         output => others.push(output),
     }
+}
+
+#[test]
+fn what_differences_could_not_make_is_sent_as_it_is() {
+    let mut engine = engine_of(0, 1);
+    engine.handle(1, Input::Deltas { peer: PEER, pay: true });
+    let (chunks, baseline) = (ChunkRanges::NONE, Held { content: ContentId([4; 16]), length: 5 });
+    let opened = ObjectOpened { object: 1, held: false, chunks, baseline };
+    let asked = sending_to(&mut engine, 2, &opened);
+    let prepare = Output::Prepare { job: JOB, object: 1, file: FileId(9), baseline };
+    assert!(asked.contains(&prepare) && reads(&asked).is_empty(), "{asked:?}");
+    engine.handle(1, Input::Prepared { job: JOB, object: 1 });
+    let first = outputs(&mut engine);
+    let sent = send_all(&mut engine, first);
+    ack(&mut engine, 0, 65, &sent);
+    let plain = ObjectPlain { object: 1, chunks: ChunkRanges::of_bytes([(CHUNK, 2 * CHUNK)], 2 * CHUNK) };
+    let again = say(&mut engine, 0, (FrameKind::ObjectPlain, JOB, 1), &plain);
+    assert!(again.contains(&Output::SendPlain { file: FileId(9) }), "{again:?}");
+    assert_eq!(reads(&again).iter().map(|read| read.1).collect::<Vec<_>>(), [CHUNK]);
+    assert_eq!(send_all(&mut engine, again).len(), 1);
+}
+
+#[test]
+fn a_chunk_that_cannot_be_made_is_asked_for_until_it_comes() {
+    let mut engine = engine_of(0, 1);
+    let write = receiving(&mut engine);
+    engine.handle(1, Input::Written { task: write, result: Ok([1; 32]), text: "" });
+    let header = task_header(FrameKind::Chunk, 2, 100);
+    let buffer = announce(&mut engine, header);
+    let (offset, codec) = (CHUNK, Codec::Block);
+    let head = ChunkHead { object: 1, offset, length: CHUNK, codec, reserved: [0; 3], attempt: 1 };
+    assert_eq!(engine.target_file(LaneId(0), &header, 1), Some(FileId(4)));
+    engine.handle(1, Input::Unmade { lane: LaneId(0), header, head, buffer });
+    outputs(&mut engine);
+    let said = heard(&mut engine, 0);
+    assert!(said.iter().any(|&(kind, _)| kind == FrameKind::ObjectPlain), "{said:?}");
+    assert_eq!(engine.buffers_free().1, BUFFERS);
+    let end = ObjectEnd { object: 1, size: 2 * CHUNK, digest: [1; 32] };
+    say(&mut engine, 0, (FrameKind::ObjectEnd, THEIR_JOB, 1), &end);
+    let said = heard(&mut engine, 0);
+    assert!(said.iter().any(|&(kind, _)| kind == FrameKind::ObjectPlain), "it may have got lost: {said:?}");
 }

@@ -2,13 +2,13 @@
 use std::rc::Rc;
 
 use dwcp_abi::codec::Encoded;
-use dwcp_abi::wire::{Code, PACK_HEAD_BYTES, PackHead, TASK_PAYLOAD_MAX};
+use dwcp_abi::wire::{Code, ContentId, Held, PACK_HEAD_BYTES, PackHead, TASK_PAYLOAD_MAX};
 use dwcp_engine::{
     FileId, FinalCheck, FoundObject, Hash, JobKey, Leftovers, OpenedObject, PackId, Place, Source,
     SubtreeDigests, TaskId, ZERO_CHUNK,
 };
 
-use super::node::{File, TreeObject};
+use super::node::{Against, File, TreeObject};
 use super::op::{Completion, Op, Piece};
 use super::partial::Partial;
 use super::source::SMALL_MAX;
@@ -23,6 +23,8 @@ pub(super) const FAILED: u8 = 4;
 const CHANGES_PER_MILLE: u64 = 300;
 /// How often what is written is flushed.
 const FLUSHES_PER_MILLE: u64 = 150;
+/// How often a sender has what its receiver has.
+const FOUND_PER_MILLE: u64 = 800;
 const VERSIONS_MAX: usize = 5;
 /// Largest object that a fake tree takes from anybody.
 const OBJECT_MAX: u64 = 64 << 20;
@@ -46,6 +48,7 @@ impl World {
             Op::OpenScanner { job, serial, sources } => self.open_scanner(node, job, serial, sources),
             Op::Fill { job, serial } => self.fill(node, job, serial),
             Op::FillFinals { job, serial } => self.fill_finals(node, job, serial),
+            Op::Prepare { job, serial, object, file } => self.prepare(node, job, serial, object, file),
             Op::CheckSource { job, serial, object } => self.check_source(node, job, serial, object),
             Op::OpenReceiver { job, serial, destination } => {
                 self.open_receiver(node, job, serial, destination)
@@ -70,7 +73,7 @@ impl World {
     }
 
     fn read(&mut self, node: usize, worker: usize, piece: Piece) -> Result<Hash, Code> {
-        let Some(&File::Source { job, entry }) = self.nodes[node].files.get(&piece.file) else {
+        let Some(&File::Source { job, entry, .. }) = self.nodes[node].files.get(&piece.file) else {
             return Err(Code::Io);
         };
         let changes = self.faults_on() && self.rng.chance(CHANGES_PER_MILLE);
@@ -181,7 +184,7 @@ impl World {
                 continue;
             }
             let file = FileId(self.nodes[node].number());
-            self.nodes[node].files.insert(file, File::Source { job, entry });
+            self.nodes[node].files.insert(file, File::Source { job, entry, against: Against::Nothing });
             let scanner = self.nodes[node].scanners.get_mut(&key)?;
             let object = scanner.next_object;
             scanner.next_object += 1;
@@ -220,6 +223,26 @@ impl World {
         let record = [&[FINAL][..], &0u32.to_le_bytes()].concat();
         let pack = self.store_pack(node, record.repeat(entries as usize));
         Some(Completion::FinalsFilled { job: key, serial, pack, entries, end })
+    }
+
+    /// Looks for what the receiver has, and finds it mostly.
+    fn prepare(
+        &mut self,
+        node: usize,
+        key: JobKey,
+        serial: u64,
+        object: u64,
+        file: FileId,
+    ) -> Option<Completion> {
+        self.nodes[node].scanners.get(&key).filter(|scanner| scanner.serial == serial)?;
+        let found = self.rng.chance(FOUND_PER_MILLE);
+        if let Some(File::Source { against, .. }) = self.nodes[node].files.get_mut(&file)
+            && *against == Against::Nothing
+            && found
+        {
+            *against = Against::Baseline;
+        }
+        Some(Completion::Prepared { job: key, serial, object })
     }
 
     fn check_source(&mut self, node: usize, key: JobKey, serial: u64, object: u64) -> Option<Completion> {
@@ -310,7 +333,8 @@ impl World {
                     entries += 1;
                     let (place, held) = self.place(node, key, entry, object, (size, stamp));
                     failures += u64::from(matches!(place, Place::Refused(_)));
-                    opened.push(OpenedObject { object, place, size, held });
+                    let baseline = self.baseline(node, key, place);
+                    opened.push(OpenedObject { object, place, size, held, baseline });
                     tail
                 }
                 _ => return nothing(Some(Code::Protocol)),
@@ -320,6 +344,15 @@ impl World {
             failures = 0;
         }
         Completion::Unpacked { task, entries, bytes: plain, opened, failures, fatal: None }
+    }
+
+    /// What is under an object's name already, where the sender wants to know.
+    fn baseline(&mut self, node: usize, key: JobKey, place: Place) -> Held {
+        let asked = self.nodes[node].trees.get(&key).is_some_and(|tree| tree.baselines);
+        if !asked || !matches!(place, Place::Open(_)) || self.rng.chance(300) {
+            return Held::NOTHING;
+        }
+        Held { content: ContentId([7; 16]), length: self.rng.between(1, 1 << 30) }
     }
 
     fn store_small(&mut self, node: usize, key: JobKey, entry: usize, content: &[u8]) {

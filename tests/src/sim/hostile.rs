@@ -1,8 +1,9 @@
 //! A peer that speaks nonsense: frames with valid checksums and wrong contents, in any order, more than allowed.
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
-    Ack, CHUNK_BYTES, ChunkRanges, Close, Code, FLAG_OWNER, FetchRequest, FrameHeader, FrameKind, JobAbort,
-    JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, checksum,
+    Ack, CHUNK_BYTES, ChunkRanges, Close, Code, ContentId, FLAG_OWNER, FetchRequest, FrameHeader, FrameKind,
+    Held, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain,
+    checksum,
 };
 use dwcp_engine::{LaneId, PeerId};
 
@@ -195,14 +196,20 @@ impl World {
                 ack.encode(&mut bytes)
             }
             FrameKind::JobOpen => {
-                JobOpen { attempt, skip_unchanged: flag, destination: &path }.encode(&mut bytes)
+                JobOpen { attempt, skip_unchanged: flag, baselines: flag, destination: &path }
+                    .encode(&mut bytes)
             }
             FrameKind::Fetch => {
                 FetchRequest { attempt, skip_unchanged: flag, sources: &path }.encode(&mut bytes)
             }
             FrameKind::ObjectOpened => {
                 let chunks = ChunkRanges::of_bytes([(a.min(b), b)], c);
-                ObjectOpened { object, held: flag, chunks }.encode(&mut bytes)
+                let baseline = Held { content: ContentId([1; 16]), length: if flag { 0 } else { a } };
+                ObjectOpened { object, held: flag, chunks, baseline }.encode(&mut bytes)
+            }
+            FrameKind::ObjectPlain => {
+                let chunks = ChunkRanges::of_bytes([(a.min(b), b)], c);
+                ObjectPlain { object, chunks }.encode(&mut bytes)
             }
             FrameKind::ObjectEnd => ObjectEnd { object, size: a, digest: [7; 32] }.encode(&mut bytes),
             FrameKind::ObjectDone => ObjectDone { object, code, text }.encode(&mut bytes),

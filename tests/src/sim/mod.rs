@@ -28,6 +28,8 @@ pub struct Summary {
     pub not_done: usize,
     /// Objects that went on from what a former attempt had left.
     pub resumed: u64,
+    /// Chunks that came as differences and could not be made at the receiver.
+    pub unmade: u64,
     /// Events that were handled.
     pub steps: u64,
     /// When all was over, in nanoseconds of virtual time.

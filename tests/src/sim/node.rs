@@ -64,8 +64,19 @@ pub(super) struct Lane {
 /// An open file.
 #[derive(Debug)]
 pub(super) enum File {
-    Source { job: usize, entry: usize },
+    Source { job: usize, entry: usize, against: Against },
     Partial { tree: JobKey, partial: Partial, writes: u32, committing: bool },
+}
+
+/// What a source's chunks are sent as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Against {
+    /// Nothing: as they are.
+    Nothing,
+    /// What the receiver has: as differences, which it may not be able to use.
+    Baseline,
+    /// As they are, because the receiver said so.
+    NothingAnyMore,
 }
 
 /// The sender's side of a job.
@@ -91,6 +102,8 @@ pub(super) struct Tree {
     pub(super) serial: u64,
     pub(super) attempt: u32,
     pub(super) skip_unchanged: bool,
+    /// The sender wants to know what there is.
+    pub(super) baselines: bool,
     pub(super) job: Option<usize>,
     pub(super) ready: bool,
     pub(super) objects: BTreeMap<u64, TreeObject>,

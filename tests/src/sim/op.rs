@@ -25,6 +25,7 @@ pub(super) enum Op {
     OpenScanner { job: JobKey, serial: u64, sources: Option<Vec<u8>> },
     Fill { job: JobKey, serial: u64 },
     FillFinals { job: JobKey, serial: u64 },
+    Prepare { job: JobKey, serial: u64, object: u64, file: FileId },
     CheckSource { job: JobKey, serial: u64, object: u64 },
     OpenReceiver { job: JobKey, serial: u64, destination: Option<Vec<u8>> },
     Unpack { task: TaskId, job: JobKey, attempt: u32, buffer: BufferId, length: u32 },
@@ -103,6 +104,11 @@ pub(super) enum Completion {
         pack: PackId,
         entries: u64,
         end: bool,
+    },
+    Prepared {
+        job: JobKey,
+        serial: u64,
+        object: u64,
     },
     SourceChecked {
         job: JobKey,

@@ -1,7 +1,7 @@
 //! Turns an engine's outputs into operations that end later.
 use dwcp_engine::{BufferId, FileId, JobKey, LaneId, Output, Time};
 
-use super::node::{File, Scanner, Tree};
+use super::node::{Against, File, Scanner, Tree};
 use super::op::{Op, Piece};
 use super::worker::NO_BUFFER;
 use super::world::{Event, World};
@@ -54,14 +54,23 @@ impl World {
                 let serial = serial.expect("a source is checked while its scanner is open");
                 self.start(node, worker, Op::CheckSource { job, serial, object });
             }
+            Output::Prepare { job, object, file, .. } => {
+                let serial = self.nodes[node].scanners.get(&job).map(|scanner| scanner.serial);
+                let serial = serial.expect("an object is prepared while its scanner is open");
+                self.start(node, worker, Op::Prepare { job, serial, object, file });
+            }
+            Output::SendPlain { file } => match self.nodes[node].files.get_mut(&file) {
+                Some(File::Source { against, .. }) => *against = Against::NothingAnyMore,
+                Some(File::Partial { .. }) | None => panic!("a source is sent plain that is not open"),
+            },
             Output::CloseFile { file, .. } => self.close_source(node, file),
             Output::CloseScanner { job } => {
                 let known = self.nodes[node].scanners.remove(&job);
                 assert!(known.is_some(), "a scanner is closed that is not open");
             }
-            Output::OpenReceiver { job, attempt, destination, skip_unchanged } => {
+            Output::OpenReceiver { job, attempt, destination, skip_unchanged, baselines } => {
                 let serial = self.nodes[node].number();
-                let tree = Tree::new(serial, attempt, skip_unchanged);
+                let tree = Tree { baselines, ..Tree::new(serial, attempt, skip_unchanged) };
                 let former = self.nodes[node].trees.insert(job, tree);
                 assert!(former.is_none(), "a tree is opened that is open already");
                 self.start(node, worker, Op::OpenReceiver { job, serial, destination });
@@ -195,6 +204,7 @@ impl Tree {
             serial,
             attempt,
             skip_unchanged,
+            baselines: false,
             job: None,
             ready: false,
             objects: std::collections::BTreeMap::new(),

@@ -7,10 +7,15 @@ use dwcp_abi::wire::{
 };
 use dwcp_engine::{BufferId, Input, JobKey, LaneId, Output, Owner, PeerId};
 
-use super::node::File;
+use super::node::{Against, File};
 use super::op::Completion;
 use super::world::{Event, World};
 
+/// Chunks with a baseline that are smaller as differences, and those of them that the receiver cannot make.
+const DIFFERENCES_PER_MILLE: u64 = 700;
+const UNMADE_PER_MILLE: u64 = 150;
+/// How often differences are worth sending, when a lane comes up.
+const DELTAS_PAY_PER_MILLE: u64 = 500;
 /// Outputs of one turn. More is a loop.
 const OUTPUTS_MAX: usize = 20_000;
 /// Stands for "no buffer".
@@ -66,6 +71,9 @@ impl World {
                     lane.up = true;
                 }
                 let (lane, peer, instance, end) = (*lane, *peer, *instance, *end);
+                let pay = self.rng.chance(DELTAS_PAY_PER_MILLE);
+                let state = &mut self.nodes[node].workers[worker];
+                state.engine.handle(now, Input::Deltas { peer, pay });
                 state.completions.push(Completion::Arrived { lane });
                 self.wake(node, worker);
                 let up = Input::LaneUp { lane, peer, instance, end };
@@ -114,6 +122,7 @@ impl World {
             Completion::FinalsFilled { job, pack, entries, end, .. } => {
                 Input::FinalsFilled { job: *job, pack: *pack, entries: *entries, end: *end }
             }
+            Completion::Prepared { job, object, .. } => Input::Prepared { job: *job, object: *object },
             Completion::SourceChecked { job, object, check, .. } => {
                 Input::SourceChecked { job: *job, object: *object, check: *check }
             }
@@ -207,7 +216,12 @@ impl World {
             let Some(bytes) = payload.get(..CHUNK_HEAD_BYTES) else { return false };
             let Ok(head) = ChunkHead::decode(bytes) else { return false };
             self.check_not_held(node, worker, lane, &header, &head);
-            Input::Chunk { lane, header, head, buffer }
+            if head.codec == Codec::Block && self.rng.chance(UNMADE_PER_MILLE) {
+                self.unmade += 1;
+                Input::Unmade { lane, header, head, buffer }
+            } else {
+                Input::Chunk { lane, header, head, buffer }
+            }
         } else {
             let Some(bytes) = payload.get(..PACK_HEAD_BYTES) else { return false };
             let Ok(head) = PackHead::decode(bytes) else { return false };
@@ -262,7 +276,14 @@ impl World {
         assert!(open.sending.is_none(), "a send starts while another is under way on its lane");
         let mut used = None;
         let bytes = match output {
-            Output::SendChunk { job, flags, sequence, buffer, head, .. } => {
+            Output::SendChunk { job, flags, sequence, buffer, file, head, .. } => {
+                let mut head = *head;
+                let against = self.nodes[node].files.get(file);
+                let differs = matches!(against, Some(File::Source { against: Against::Baseline, .. }));
+                if differs && head.codec == Codec::Raw && self.rng.chance(DIFFERENCES_PER_MILLE) {
+                    head.codec = Codec::Block;
+                }
+                let state = &mut self.nodes[node].workers[worker];
                 let data = match head.codec {
                     Codec::Hole => &[],
                     Codec::Raw | Codec::Block => {
@@ -331,6 +352,7 @@ impl World {
             Completion::ScannerOpened { job, serial, .. }
             | Completion::Filled { job, serial, .. }
             | Completion::FinalsFilled { job, serial, .. }
+            | Completion::Prepared { job, serial, .. }
             | Completion::SourceChecked { job, serial, .. } => {
                 (node.scanners.get(job).map(|scanner| scanner.serial), serial)
             }

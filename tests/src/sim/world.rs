@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) digests: BTreeMap<(usize, u32, u64), Hash>,
     /// Objects that were opened with something in them.
     pub(super) resumed: u64,
+    /// Chunks that were received in vain, because they could not be made.
+    pub(super) unmade: u64,
     events: BTreeMap<(Time, u64), Event>,
     order: u64,
     steps: u64,
@@ -81,6 +83,7 @@ impl World {
             hostile: Hostile::default(),
             digests: BTreeMap::new(),
             resumed: 0,
+            unmade: 0,
             events: BTreeMap::new(),
             order: 0,
             steps: 0,
@@ -117,6 +120,7 @@ impl World {
             done,
             not_done: self.jobs.len() - done,
             resumed: self.resumed,
+            unmade: self.unmade,
             steps: self.steps,
             ended: self.now,
             trace: self.trace,

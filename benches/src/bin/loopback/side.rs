@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
-    CHUNK_BYTES, CHUNK_HEAD_BYTES, ChunkHead, FRAME_HEADER_BYTES, FrameHeader, FrameKind, PACK_HEAD_BYTES,
-    PackHead, checksum,
+    CHUNK_BYTES, CHUNK_HEAD_BYTES, ChunkHead, FRAME_HEADER_BYTES, FrameHeader, FrameKind, Held,
+    PACK_HEAD_BYTES, PackHead, checksum,
 };
 use dwcp_engine::{
     BufferId as Large, Config, Engine, FileId, FinalCheck, FoundObject, Input, JobKey, LaneEnd, LaneId,
@@ -148,7 +148,7 @@ impl<'a> Side<'a> {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::SendOutbox { lane } => self.send_outbox(lane),
-                Output::SendChunk { lane, job, flags, sequence, buffer, head } => {
+                Output::SendChunk { lane, job, flags, sequence, buffer, head, .. } => {
                     let start = DATA - (FRAME_HEADER_BYTES + CHUNK_HEAD_BYTES) as u32;
                     let length = DATA - start + head.length as u32;
                     let span = Span { buffer: BufferId(buffer.0), start, length };
@@ -230,6 +230,7 @@ impl<'a> Side<'a> {
             place: Place::Open(FileId(0)),
             size: self.bytes,
             held: Vec::new(),
+            baseline: Held::NOTHING,
         }];
         self.input(Input::Unpacked { task, entries: 1, bytes: 0, opened, failures: 0, fatal: None });
     }

@@ -11,7 +11,7 @@
 //! A block carries its own checksum of the plain bytes: a decoder that is fed the wrong bytes, or bytes that are not what
 //! the encoder had, may succeed. A flag that this version does not know is refused.
 use super::checksum;
-use crate::codec::{CodecError, Encoded, Reader, codes};
+use crate::codec::{CodecError, Encoded, Reader, Writer, codes};
 
 codes! {
     /// How the bytes of a block are coded.
@@ -98,6 +98,15 @@ impl Names {
 /// Names content by itself: the first half of its BLAKE3 digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentId(pub [u8; CONTENT_ID_BYTES]);
+
+impl<'a> Encoded<'a> for ContentId {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, CodecError> {
+        Ok(Self(reader.array()?))
+    }
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), CodecError> {
+        writer.bytes(&self.0)
+    }
+}
 
 /// Bytes of a [`ContentId`].
 pub const CONTENT_ID_BYTES: usize = 16;

@@ -34,6 +34,8 @@ codes! {
         Pong = 14,
         /// The lane ends in good order (`Close`).
         Close = 15,
+        /// Differences to a baseline were of no use to the receiver (`ObjectPlain`).
+        ObjectPlain = 16,
     }
 }
 

@@ -1,5 +1,5 @@
 //! Frames that open, follow and end jobs and objects.
-use super::ChunkRanges;
+use super::{ChunkRanges, ContentId};
 use crate::codec::{codes, records};
 
 codes! {
@@ -41,6 +41,8 @@ records! {
         pub attempt: u32,
         /// 1 = files whose size and time are equal stay as they are.
         pub skip_unchanged: bool,
+        /// 1 = the sender wants to hear what there is under an object's name already, to send differences to it.
+        pub baselines: bool,
         /// Where it goes at the receiver. Empty in the answer to a `Fetch`: the receiver knows.
         pub destination: &'a [u8],
     }
@@ -68,6 +70,25 @@ records! {
         /// 1 = the receiver holds it already: send nothing of it.
         pub held: bool,
         /// What it holds of it. The sender's digest is of these bytes, too, so it reads them; it does not send them.
+        pub chunks: ChunkRanges,
+        /// What there is under the object's name already.
+        pub baseline: Held,
+    }
+
+    /// Content that a receiver has, all of it.
+    pub struct Held {
+        /// Which content.
+        pub content: ContentId,
+        /// Its bytes; 0 = there is none.
+        pub length: u64,
+    }
+
+    /// Chunks of an object that the receiver could not make from its baseline: send them as they are, and the rest of
+    /// the object as well.
+    pub struct ObjectPlain {
+        /// The object.
+        pub object: u64,
+        /// These were received in vain.
         pub chunks: ChunkRanges,
     }
 
@@ -130,4 +151,9 @@ records! {
         /// For a person.
         pub text: &'a [u8],
     }
+}
+
+impl Held {
+    /// None.
+    pub const NOTHING: Self = Self { content: ContentId([0; super::CONTENT_ID_BYTES]), length: 0 };
 }

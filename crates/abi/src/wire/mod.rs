@@ -39,8 +39,8 @@ pub use frame::{
     CONTROL_PAYLOAD_MAX, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum, frame,
 };
 pub use job::{
-    Close, Code, FetchRequest, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd,
-    ObjectOpened, Ping,
+    Close, Code, FetchRequest, Held, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd,
+    ObjectOpened, ObjectPlain, Ping,
 };
 pub use ranges::{CHUNK_RANGES_MAX, ChunkRanges};
 pub use recipe::{RECIPE_CHUNK_BYTES, RECIPE_CHUNKS_MAX, RECIPE_HEAD_BYTES, Recipe, RecipeChunk, RecipeHead};

@@ -2,7 +2,7 @@
 use dwcp_abi::codec::{CodecError, Encoded};
 use dwcp_abi::wire::{
     Ack, Close, Code, FLAG_OWNER, FetchRequest, FrameHeader, FrameKind, JobAbort, JobAccept, JobDone, JobEnd,
-    JobOpen, ObjectDone, ObjectEnd, ObjectOpened,
+    JobOpen, ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain,
 };
 
 use alloc::string::String;
@@ -33,6 +33,7 @@ impl Engine {
             | FrameKind::ObjectOpened
             | FrameKind::ObjectEnd
             | FrameKind::ObjectDone
+            | FrameKind::ObjectPlain
             | FrameKind::JobEnd
             | FrameKind::JobDone
             | FrameKind::JobAbort
@@ -118,6 +119,7 @@ impl Engine {
                     self.object_given_up(job, done);
                 }
             }
+            FrameKind::ObjectPlain => self.object_plain(job, ObjectPlain::decode(payload)?),
             FrameKind::JobEnd => self.job_ended(job, JobEnd::decode(payload)?),
             FrameKind::JobDone => self.job_done(job, JobDone::decode(payload)?),
             FrameKind::JobAbort => self.job_aborted(job, JobAbort::decode(payload)?),

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use dwcp_abi::link::{JobState, Outcome};
-use dwcp_abi::wire::{ChunkRanges, FrameKind, JobAccept, ObjectOpened};
+use dwcp_abi::wire::{ChunkRanges, FrameKind, Held, JobAccept, ObjectOpened};
 
 use super::{Engine, receiving, sending};
 use crate::io::{JobKey, Output, Owner, PeerId, Time};
@@ -82,7 +82,8 @@ impl Engine {
             if opened {
                 self.send_object_end(job, object);
             } else {
-                let question = ObjectOpened { object, held: false, chunks: ChunkRanges::NONE };
+                let (chunks, baseline) = (ChunkRanges::NONE, Held::NOTHING);
+                let question = ObjectOpened { object, held: false, chunks, baseline };
                 self.send_frame((job, attempt), FrameKind::ObjectOpened, &question);
             }
         }

@@ -18,7 +18,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use dwcp_abi::wire::{Ack, PackHead};
+use dwcp_abi::wire::{Ack, FrameHeader, PackHead};
 
 use crate::io::{
     BufferId, FileId, Input, JobKey, LaneId, Output, PackId, PeerId, Source, TaskId, Tell, Time,
@@ -164,6 +164,8 @@ struct Peer {
     wanted: u16,
     /// Lanes that are enough for the path; none = it is not known yet, or short.
     enough: Option<u16>,
+    /// Differences to what it has are worth looking for.
+    deltas: bool,
     /// Jobs with chunks or packs to send, in turn.
     turns: VecDeque<JobKey>,
     /// Why the last dial failed.
@@ -330,6 +332,7 @@ impl Engine {
                 self.config.patience = patience;
             }
             Input::PathLanes { peer, lanes } => self.path_lanes(peer, lanes),
+            Input::Deltas { peer, pay } => self.peers.entry(peer).or_default().deltas = pay,
             Input::DialFailed { peer, text } => self.dial_failed(peer, text),
             Input::LaneUp { lane, peer, instance, end } => self.lane_up(lane, peer, instance, end),
             Input::LaneClosing { lane } => self.lane_closing(lane),
@@ -338,6 +341,7 @@ impl Engine {
             Input::Frame { lane, header, payload } => self.frame(lane, header, payload),
             Input::TaskHeader { lane, header } => self.task_header(lane, header),
             Input::Chunk { lane, header, head, buffer } => self.chunk(lane, header, head, buffer),
+            Input::Unmade { lane, header, head, buffer } => self.unmade(lane, header, head, buffer),
             Input::Pack { lane, header, head, buffer } => self.pack(lane, header, head, buffer),
             Input::Read { task, result } => self.read(task, result),
             Input::Written { task, result, text } => self.written(task, result, text),
@@ -346,6 +350,7 @@ impl Engine {
                 self.filled(job, pack, (entries, bytes, failures), objects, end);
             }
             Input::FinalsFilled { job, pack, entries, end } => self.finals_filled(job, pack, entries, end),
+            Input::Prepared { job, object } => self.object_prepared(job, object),
             Input::SourceChecked { job, object, check } => self.source_checked(job, object, check),
             Input::ReceiverOpened { job, result } => self.receiver_opened(job, result),
             Input::Unpacked { task, entries, bytes, opened, failures, fatal } => {
@@ -389,6 +394,13 @@ impl Engine {
         bytes[..length].copy_from_slice(&lane.outbox[..length]);
         lane.outbox.drain(..length);
         length
+    }
+
+    /// The file that a chunk of this object on this lane is for, while it is welcome.
+    #[must_use]
+    pub fn target_file(&self, lane: LaneId, header: &FrameHeader, object: u64) -> Option<FileId> {
+        let job = self.key_of(lane, header)?;
+        self.targets.get(&(job, object)).filter(|target| !target.closed).map(|target| target.file)
     }
 
     /// Lanes of a peer over all workers, as far as known here.

@@ -1,7 +1,7 @@
 //! The sender's end of an object: from the receiver's place for it to the receiver's word that it is stored.
 use alloc::vec::Vec;
 
-use dwcp_abi::wire::{CHUNK_BYTES, Code, FrameKind, ObjectDone, ObjectEnd, ObjectOpened};
+use dwcp_abi::wire::{CHUNK_BYTES, Code, FrameKind, ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain};
 
 use super::sending::End;
 use super::{Engine, Extent};
@@ -20,7 +20,7 @@ impl Engine {
         object.opened = true;
         if opened.held {
             send.counts.bytes_done += object.size - object.done;
-            return self.object_over(job, opened.object);
+            return self.object_over(job, opened.object, None);
         }
         let (file, size) = (object.file, object.size);
         let extents = core::mem::take(&mut object.extents);
@@ -34,13 +34,45 @@ impl Engine {
         for (start, end, source) in with_holes(&extents, size) {
             for (start, end, is_held) in cut(start, end, &held) {
                 let extent = Extent { object: opened.object, file, size, start, end, source };
-                if is_held { send.known.push_back(extent) } else { send.work.extents.push_back(extent) }
+                if is_held { send.known.push_back(extent) } else { object.waiting.push(extent) }
             }
         }
         if size == 0 {
             return self.all_read(job, opened.object);
         }
         self.hash_known();
+        let (object, baseline) = (opened.object, opened.baseline);
+        if baseline.length > 0 {
+            return self.outputs.push_back(Output::Prepare { job, object, file, baseline });
+        }
+        self.object_prepared(job, object);
+    }
+
+    /// It is known what an object's chunks are sent as.
+    pub(super) fn object_prepared(&mut self, job: JobKey, object: u64) {
+        let Some(send) = self.sends.get_mut(&job) else { return };
+        let Some(state) = send.objects.get_mut(&object) else { return };
+        send.work.extents.extend(core::mem::take(&mut state.waiting));
+        self.has_work(job);
+        self.announce_work(job);
+    }
+
+    /// The receiver could not make these chunks from what it has: they are sent as they are, like all that follow.
+    pub(super) fn object_plain(&mut self, job: JobKey, plain: ObjectPlain) {
+        let Some(send) = self.sends.get_mut(&job) else { return };
+        send.heard = self.now;
+        let Some(state) = send.objects.get_mut(&plain.object) else { return };
+        if !state.opened || matches!(state.end, Some(End::GivenUp(_))) {
+            return;
+        }
+        let (object, file, size, source) = (plain.object, state.file, state.size, Source::File);
+        self.outputs.push_back(Output::SendPlain { file });
+        for (start, end) in plain.chunks.bytes(size) {
+            let in_vain = (end - start).min(state.done);
+            state.done -= in_vain;
+            send.counts.bytes_done = send.counts.bytes_done.saturating_sub(in_vain);
+            send.work.extents.push_front(Extent { object, file, size, start, end, source });
+        }
         self.has_work(job);
         self.announce_work(job);
     }
@@ -103,6 +135,7 @@ impl Engine {
             return;
         }
         state.end = Some(End::GivenUp(code));
+        state.waiting.clear();
         send.known.retain(|extent| extent.object != object);
         send.work.extents.retain(|extent| extent.object != object);
         send.work.returned.retain(|piece| piece.object != object);
@@ -153,6 +186,7 @@ impl Engine {
         let Some(send) = self.sends.get_mut(&job) else { return };
         send.heard = self.now;
         let Some(object) = send.objects.get(&done.object) else { return };
+        let end = object.end;
         if done.code == Code::Ok {
             // The acknowledgements of its last chunks may be under way on other lanes.
             send.counts.bytes_done += object.size - object.done;
@@ -160,16 +194,20 @@ impl Engine {
         } else {
             send.counts.failures += 1;
         }
-        self.object_over(job, done.object);
+        let keep = match end {
+            Some(End::Sent(digest)) if done.code == Code::Ok && self.deltas_pay(job.peer) => Some(digest),
+            _ => None,
+        };
+        self.object_over(job, done.object, keep);
     }
 
-    fn object_over(&mut self, job: JobKey, object: u64) {
+    fn object_over(&mut self, job: JobKey, object: u64, keep: Option<Hash>) {
         let Some(send) = self.sends.get_mut(&job) else { return };
         let Some(state) = send.objects.remove(&object) else { return };
         send.known.retain(|extent| extent.object != object);
         send.work.extents.retain(|extent| extent.object != object);
         send.work.returned.retain(|piece| piece.object != object);
-        self.outputs.push_back(Output::CloseFile { job, object, file: state.file });
+        self.outputs.push_back(Output::CloseFile { job, object, file: state.file, keep });
         self.fill(job);
     }
 }

@@ -257,7 +257,8 @@ impl Engine {
                     attempt,
                 };
                 let buffer = buffer.unwrap_or(crate::io::BufferId(u32::MAX));
-                Output::SendChunk { lane, job: job.id, flags: flags_of(job), sequence, buffer, head }
+                let (flags, file) = (flags_of(job), piece.file);
+                Output::SendChunk { lane, job: job.id, flags, sequence, buffer, file, head }
             }
             Some(&Task::Pack { job, attempt, pack, .. }) => Output::SendPack {
                 lane,

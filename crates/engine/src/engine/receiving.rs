@@ -126,6 +126,7 @@ impl Engine {
                             attempt,
                             destination: None,
                             skip_unchanged,
+                            baselines: open.baselines,
                         });
                     }
                     Stage::Opening => {}
@@ -160,6 +161,7 @@ impl Engine {
             attempt,
             destination,
             skip_unchanged: open.skip_unchanged,
+            baselines: open.baselines,
         });
     }
 

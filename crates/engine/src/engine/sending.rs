@@ -57,6 +57,8 @@ pub(super) struct SendObject {
     pub(super) size: u64,
     pub(super) extents: Vec<(u64, u64)>,
     pub(super) opened: bool,
+    /// Parts to send once it is known whether differences of them can be sent.
+    pub(super) waiting: Vec<Extent>,
     pub(super) digests: SubtreeDigests,
     pub(super) read: RangeSet,
     /// Bytes of it that are counted as done.
@@ -205,6 +207,10 @@ impl Engine {
         }
     }
 
+    pub(super) fn deltas_pay(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.deltas)
+    }
+
     /// As many lanes as what was found is worth.
     fn want_lanes_for(&mut self, job: JobKey) {
         let Some(send) = self.sends.get(&job) else { return };
@@ -224,9 +230,9 @@ impl Engine {
     pub(super) fn send_job_open(&mut self, job: JobKey) {
         let Some(send) = self.sends.get(&job) else { return };
         let destination = send.destination.clone();
-        let open =
-            JobOpen { attempt: send.attempt, skip_unchanged: send.skip_unchanged, destination: &destination };
-        let attempt = send.attempt;
+        let (attempt, skip_unchanged) = (send.attempt, send.skip_unchanged);
+        let baselines = self.deltas_pay(job.peer);
+        let open = JobOpen { attempt, skip_unchanged, baselines, destination: &destination };
         self.send_frame((job, attempt), FrameKind::JobOpen, &open);
     }
 
@@ -294,7 +300,7 @@ impl Engine {
     ) {
         let Some(send) = self.sends.get_mut(&job) else {
             for FoundObject { object, file, .. } in objects {
-                self.outputs.push_back(Output::CloseFile { job, object, file });
+                self.outputs.push_back(Output::CloseFile { job, object, file, keep: None });
             }
             return self.outputs.push_back(Output::DropPack { pack });
         };
@@ -309,7 +315,8 @@ impl Engine {
             send.counts.bytes_total += size;
             let digests = SubtreeDigests::new(size);
             let (read, opened, done, end) = (RangeSet::new(), false, 0, None);
-            let object_state = SendObject { file, size, extents, opened, digests, read, done, end };
+            let waiting = Vec::new();
+            let object_state = SendObject { file, size, extents, opened, waiting, digests, read, done, end };
             send.objects.insert(object, object_state);
         }
         self.queue_pack(job, pack, (entries, announced), bytes);
@@ -405,7 +412,7 @@ impl Engine {
             self.outputs.push_back(Output::DropPack { pack: pack.pack });
         }
         for (&object, state) in &send.objects {
-            self.outputs.push_back(Output::CloseFile { job, object, file: state.file });
+            self.outputs.push_back(Output::CloseFile { job, object, file: state.file, keep: None });
         }
         self.outputs.push_back(Output::CloseScanner { job });
         self.tell_others(&Tell::JobGone { job });

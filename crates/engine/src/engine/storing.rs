@@ -2,8 +2,8 @@
 use alloc::string::String;
 
 use dwcp_abi::wire::{
-    CHUNK_BYTES, CHUNK_HEAD_BYTES, ChunkHead, ChunkRanges, Code, Codec, FrameHeader, FrameKind, ObjectDone,
-    ObjectEnd, ObjectOpened,
+    CHUNK_BYTES, CHUNK_HEAD_BYTES, ChunkHead, ChunkRanges, Code, Codec, FrameHeader, FrameKind, Held,
+    ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain,
 };
 
 use super::receiving::{FRAGMENTS_MAX, ReceiveJob};
@@ -20,7 +20,11 @@ const OBJECT_TEXT_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct ReceiveObject {
     size: u64,
+    /// What there was under its name when it was announced.
+    baseline: Held,
     written: RangeSet,
+    /// Parts that came as differences and could not be made.
+    unmade: RangeSet,
     digests: SubtreeDigests,
     end: Option<Hash>,
     committing: bool,
@@ -33,14 +37,24 @@ pub(super) struct ReceiveObject {
 }
 
 impl ReceiveObject {
-    fn new(size: u64, held: &[(u64, u64)]) -> Self {
+    fn new(size: u64, held: &[(u64, u64)], baseline: Held) -> Self {
         let mut written = RangeSet::new();
         for &(start, end) in held {
             written.insert(start, end.min(size));
         }
         let resumed = written.covered() > 0;
-        let (digests, end) = (SubtreeDigests::new(size), None);
-        Self { size, written, digests, end, committing: false, quiet: 0, unsure: resumed, resumed }
+        Self {
+            size,
+            baseline,
+            written,
+            unmade: RangeSet::new(),
+            digests: SubtreeDigests::new(size),
+            end: None,
+            committing: false,
+            quiet: 0,
+            unsure: resumed,
+            resumed,
+        }
     }
 }
 
@@ -93,6 +107,54 @@ impl Engine {
             buffer,
             digest: Digest { object_size: size },
         });
+    }
+
+    /// A chunk came as differences to something that is not here, or not any more what it was.
+    pub(super) fn unmade(&mut self, lane: LaneId, header: FrameHeader, head: ChunkHead, buffer: BufferId) {
+        let Some(state) = self.lane_mut(lane) else { return };
+        state.incoming = Incoming::Nothing;
+        let (Some(from), Some(job)) = (self.lane_ref(lane), self.key_of(lane, &header)) else { return };
+        self.release_receive(buffer);
+        self.acknowledge((from, header.sequence));
+        let ChunkHead { object, offset, length, attempt, .. } = head;
+        let target = self.targets.get(&(job, object)).filter(|target| !target.closed);
+        if target.is_none_or(|target| target.attempt != attempt) {
+            return;
+        }
+        if self.is_home(job) {
+            self.chunk_unmade(job, attempt, object, (offset, length));
+        } else {
+            self.tell(self.home(job), Tell::Unmade { job, attempt, object, offset, length });
+        }
+    }
+
+    pub(super) fn chunk_unmade(&mut self, job: JobKey, attempt: u32, object: u64, part: (u64, u64)) {
+        let Some(receive) = self.receive_of(job, attempt) else { return };
+        let Some(state) = receive.objects.get_mut(&object) else { return };
+        let (start, end) = (part.0, part.0.saturating_add(part.1).min(state.size));
+        if start >= end || state.written.contains(start) {
+            return;
+        }
+        state.unmade.insert(start, end);
+        let chunks = ChunkRanges::of_bytes([(start, end)], state.size);
+        self.send_frame((job, attempt), FrameKind::ObjectPlain, &ObjectPlain { object, chunks });
+    }
+
+    /// Asks again for what could not be made and has not come since.
+    fn say_unmade(&mut self, job: JobKey, object: u64) {
+        let Some(receive) = self.receives.get(&job) else { return };
+        let Some(state) = receive.objects.get(&object) else { return };
+        let attempt = receive.attempt;
+        let chunk = u64::from(CHUNK_BYTES);
+        let ranges = state.unmade.iter().flat_map(|(start, end)| {
+            let chunks = (start / chunk..end.div_ceil(chunk)).map(move |index| index * chunk);
+            chunks.map(|start| (start, (start + chunk).min(state.size)))
+        });
+        let missing = ranges.filter(|&(start, _)| !state.written.contains(start));
+        let chunks = ChunkRanges::of_bytes(missing, state.size);
+        if !chunks.is_empty() {
+            self.send_frame((job, attempt), FrameKind::ObjectPlain, &ObjectPlain { object, chunks });
+        }
     }
 
     pub(super) fn written(&mut self, task: TaskId, result: Result<Hash, Code>, text: &str) {
@@ -205,6 +267,7 @@ impl Engine {
             return self.refuse_object(job, end.object, Code::Changed, b"its size changed while it was sent");
         }
         state.end = Some(end.digest);
+        self.say_unmade(job, end.object);
         self.check_object(job, end.object);
     }
 
@@ -231,6 +294,7 @@ impl Engine {
         let (attempt, object) = (receive.attempt, asked.object);
         if receive.objects.contains_key(&object) {
             self.say_opened(job, object);
+            self.say_unmade(job, object);
         } else if receive.failed.contains(object) {
             self.answer_over(job, object);
         } else if receive.over.contains(object) {
@@ -245,12 +309,13 @@ impl Engine {
         let Some(state) = receive.objects.get(&object) else { return };
         let chunks = ChunkRanges::of_bytes(state.written.iter(), state.size);
         let attempt = receive.attempt;
-        let opened = ObjectOpened { object, held: false, chunks };
+        let opened = ObjectOpened { object, held: false, chunks, baseline: state.baseline };
         self.send_frame((job, attempt), FrameKind::ObjectOpened, &opened);
     }
 
     fn say_held(&mut self, job: (JobKey, u32), object: u64) {
-        let opened = ObjectOpened { object, held: true, chunks: ChunkRanges::NONE };
+        let (chunks, baseline) = (ChunkRanges::NONE, Held::NOTHING);
+        let opened = ObjectOpened { object, held: true, chunks, baseline };
         self.send_frame(job, FrameKind::ObjectOpened, &opened);
     }
 
@@ -334,7 +399,7 @@ impl Engine {
     }
 
     pub(super) fn object_placed(&mut self, job: JobKey, placed: OpenedObject) {
-        let OpenedObject { object, place, size, held } = placed;
+        let OpenedObject { object, place, size, held, baseline } = placed;
         let Some(receive) = self.receives.get_mut(&job) else { return };
         if receive.over.contains(object) {
             return;
@@ -357,7 +422,7 @@ impl Engine {
                         return self.abort_receive(job, Code::Busy, text);
                     }
                     receive.counts.bytes_total = receive.counts.bytes_total.saturating_add(size);
-                    let state = ReceiveObject::new(size, &held);
+                    let state = ReceiveObject::new(size, &held, baseline);
                     let resumed = state.written.covered();
                     receive.counts.bytes_done = receive.counts.bytes_done.saturating_add(resumed);
                     receive.counts.bytes_resumed = receive.counts.bytes_resumed.saturating_add(resumed);

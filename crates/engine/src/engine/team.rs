@@ -49,6 +49,9 @@ impl Engine {
                 Ok(hash) => self.wrote(job, attempt, object, (offset, length), hash),
                 Err((code, text)) => self.write_failed(job, attempt, object, code, &text),
             },
+            Tell::Unmade { job, attempt, object, offset, length } => {
+                self.chunk_unmade(job, attempt, object, (offset, length));
+            }
             Tell::Unpacked { job, head, entries, bytes, opened, failures, fatal } => {
                 let fatal = fatal.as_ref().map(|(code, text)| (*code, text.as_str()));
                 self.pack_unpacked(job, head, (entries, bytes, failures), opened, fatal);
