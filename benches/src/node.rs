@@ -53,6 +53,8 @@ impl Shape {
             codec_level: 0,
             codec_adaptive: true,
             codec_ratio_min_thousandths: 1_100,
+            deltas: false,
+            baseline_store_bytes: 0,
         }
     }
 }

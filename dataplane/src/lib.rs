@@ -1,6 +1,8 @@
 //! The dataplane: moves bytes. One pinned thread per core ([`worker`]), each with its own ring, engine and buffers;
-//! helper threads for what blocks ([`jobs`] with their [`tree`]s, the [`door`] for new lanes); [`link`] to control;
+//! helper threads for what blocks ([`jobs`] with their [`tree`]s, the [`door`] for new lanes); [`baselines`] that differences
+//! are sent to; [`link`] to control;
 //! [`bpf`] programs in the kernel. [`node`] is what the threads share.
+pub mod baselines;
 pub mod bpf;
 pub mod door;
 pub mod features;

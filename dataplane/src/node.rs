@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 use dwcp_engine::{JobKey, Owner, PeerId, Tell};
 use dwcp_sys::proactor::Waker;
 
+use crate::baselines::{Contents, Kept};
 use crate::door::{LaneReady, PeerName};
 use crate::jobs::{FirstSeen, ReceiveTrees, TreeReply};
 use crate::keeper::Keeper;
@@ -27,6 +28,10 @@ pub struct Node {
     pub packs: PackTable,
     /// When jobs were first heard of.
     pub first_seen: FirstSeen,
+    /// What was sent before.
+    pub kept: Kept,
+    /// What files here consist of.
+    pub contents: Contents,
     /// Flushes what is received, now and then.
     pub flusher: Flusher,
     /// Threads of receiving jobs.
@@ -61,12 +66,14 @@ pub enum Inbox {
 impl Node {
     /// A node without workers and with an empty plan.
     #[must_use]
-    pub fn new(instance: u64, first_seen: FirstSeen) -> Self {
+    pub fn new(instance: u64, first_seen: FirstSeen, kept: Kept) -> Self {
         Self {
             instance,
             files: FileTable::default(),
             packs: PackTable::default(),
             first_seen,
+            kept,
+            contents: Contents::default(),
             flusher: Flusher::default(),
             receive_trees: ReceiveTrees::default(),
             keeper: Mutex::new(Keeper::default()),
@@ -93,6 +100,7 @@ impl Node {
 
     /// Puts a plan in force.
     pub fn set_plan(&self, plan: Arc<Plan>) {
+        self.kept.limit(plan.transport.baseline_store_bytes);
         *self.plan.write().unwrap_or_else(PoisonError::into_inner) = plan;
     }
 

@@ -35,11 +35,18 @@ pub struct Advice {
     pub lane_bytes_per_s: Option<u64>,
     /// Lanes that are enough; none = as configured.
     pub lanes: Option<u16>,
+    /// Its round trip is not that of a local network.
+    pub is_long: bool,
+    /// Most that it was seen to carry lately, or is paced to.
+    pub carried_bytes_per_s: Option<u64>,
     /// When to measure next, in nanoseconds from now.
     pub span_ns: u64,
     /// What control shall hear now.
     pub known: Option<Known>,
 }
+
+/// From this round trip on a path counts as long, in nanoseconds: a local network has a fifth of it.
+const LONG_RTT_NS: u64 = 1_000_000;
 
 /// What control is told of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +96,8 @@ struct Path {
     lately: Lately,
     since: Instant,
     gathered: Gathered,
+    carried: Carried,
+    rtt_min_ns: u64,
     busy: HashMap<u16, u16>,
     told: (PathMode, Option<u16>, Reason),
 }
@@ -111,6 +120,9 @@ impl Paths {
         path.busy.insert(worker, measured.busy);
         path.gathered.add(measured);
         path.control.meet(measured.rtt_min_ns);
+        if measured.rtt_min_ns > 0 {
+            path.rtt_min_ns = measured.rtt_min_ns;
+        }
         let span = now.saturating_duration_since(path.since).as_nanos() as u64;
         // The workers' clocks tick on their own: a sample that is nearly long enough is.
         if span + span / 8 >= path.control.span_ns() {
@@ -124,14 +136,25 @@ impl Path {
     fn new(now: Instant) -> Self {
         let control = PathControl::default();
         let told = (control.guidance().mode, None, control.reason());
-        let lately = Lately::new(now);
-        Self { control, lately, since: now, gathered: Gathered::default(), busy: HashMap::new(), told }
+        Self {
+            control,
+            lately: Lately::new(now),
+            since: now,
+            gathered: Gathered::default(),
+            carried: Carried::new(now),
+            rtt_min_ns: 0,
+            busy: HashMap::new(),
+            told,
+        }
     }
 
     fn step(&mut self, peer: PeerId, span_ns: u64, now: Instant) {
         let gathered = std::mem::take(&mut self.gathered);
         self.since = now;
         let rtt_ns = (gathered.rtt_weighted / gathered.rtt_weight.max(1)) as u64;
+        if gathered.samples_busy == gathered.samples {
+            self.carried.add(gathered.delivered_bytes.saturating_mul(1_000_000_000) / span_ns.max(1), now);
+        }
         self.lately.add(&gathered, rtt_ns);
         self.control.handle(&PathSample {
             span_ns,
@@ -197,6 +220,8 @@ impl Path {
         Advice {
             lane_bytes_per_s: rate_bytes_per_s.map(|rate| (rate / busy).max(1)),
             lanes,
+            is_long: self.rtt_min_ns >= LONG_RTT_NS,
+            carried_bytes_per_s: rate_bytes_per_s.or(self.carried.most()),
             span_ns: self.control.span_ns(),
             known: None,
         }
@@ -233,6 +258,34 @@ impl Lately {
         }
     }
 }
+
+/// Most bytes per second of the latest ten to twenty seconds in which something was sent.
+#[derive(Debug)]
+struct Carried {
+    since: Instant,
+    latest: u64,
+    before: u64,
+}
+
+impl Carried {
+    fn new(since: Instant) -> Self {
+        Self { since, latest: 0, before: 0 }
+    }
+
+    fn add(&mut self, bytes_per_s: u64, now: Instant) {
+        if now.saturating_duration_since(self.since) > CARRIED_SPAN {
+            *self = Self { since: now, latest: 0, before: self.latest };
+        }
+        self.latest = self.latest.max(bytes_per_s);
+    }
+
+    fn most(&self) -> Option<u64> {
+        let most = self.latest.max(self.before);
+        (most > 0).then_some(most)
+    }
+}
+
+const CARRIED_SPAN: Duration = Duration::from_secs(10);
 
 /// Control hears of a path so often at most.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);

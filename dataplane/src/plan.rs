@@ -68,6 +68,8 @@ impl Default for Plan {
             codec_level: 0,
             codec_adaptive: true,
             codec_ratio_min_thousandths: 1100,
+            deltas: false,
+            baseline_store_bytes: 0,
         };
         Self { generation: 0, transport, peers: Vec::new(), exports: Vec::new() }
     }

@@ -166,6 +166,8 @@ fn messages_of_the_set_up() {
         codec_level: 1,
         codec_adaptive: false,
         codec_ratio_min_thousandths: 1050,
+        deltas: true,
+        baseline_store_bytes: 1 << 30,
     };
     let export = Export { name: b"e", path: b"/e", access: Access::ReadWrite, peers: b"\x01\0b" };
     let peer = Peer { name: b"b", fingerprint: [1; 32], address: b"b:1" };

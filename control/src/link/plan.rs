@@ -89,6 +89,8 @@ fn transport(config: &Config) -> Transport {
         codec_adaptive: compression.enable_adaptive,
         codec_ratio_min_thousandths: (compression.min_compression_ratio * 1000.0).clamp(1000.0, 65_535.0)
             as u16,
+        deltas: compression.enabled && compression.enable_delta_encoding,
+        baseline_store_bytes: compression.baseline_store_size.0,
     }
 }
 

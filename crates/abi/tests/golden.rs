@@ -207,6 +207,8 @@ fn setup() {
         codec_level: 9,
         codec_adaptive: true,
         codec_ratio_min_thousandths: 0x6162,
+        deltas: true,
+        baseline_store_bytes: 0x7172_7374_7576_7778,
     };
     let attach = Attach {
         version: 0x6162_6364,

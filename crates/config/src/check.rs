@@ -25,10 +25,6 @@ pub(crate) fn check(config: &Config) -> Vec<(String, String)> {
     if !config.monitoring.metrics_path.starts_with('/') {
         broken.push(("monitoring.metrics_path".into(), "must begin with `/`".into()));
     }
-    if config.compression.algorithm == Algorithm::None && config.compression.enabled {
-        let message = "is none while compression.enabled is true: say `enabled: false`";
-        broken.push(("compression.algorithm".into(), message.into()));
-    }
     broken
 }
 

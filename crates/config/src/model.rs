@@ -70,6 +70,8 @@ pub struct Compression {
     pub level: Level,
     pub enable_adaptive: bool,
     pub min_compression_ratio: f64,
+    pub enable_delta_encoding: bool,
+    pub baseline_store_size: ByteSize,
 }
 
 /// `monitoring.*`
@@ -235,11 +237,13 @@ impl Default for Config {
             node_name: String::new(),
             transport: Transport::default(),
             compression: Compression {
-                enabled: false,
+                enabled: true,
                 algorithm: Algorithm::Zstd,
                 level: Level(3),
                 enable_adaptive: true,
                 min_compression_ratio: 1.1,
+                enable_delta_encoding: true,
+                baseline_store_size: ByteSize(4 << 30),
             },
             monitoring: Monitoring {
                 prometheus_enabled: true,

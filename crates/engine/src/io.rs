@@ -301,7 +301,7 @@ pub enum Output {
     Unpack { task: TaskId, job: JobKey, attempt: u32, buffer: BufferId, length: u32 },
     /// Make an object durable under its final name; ends in `Committed`. With `verify`, only if the file has this
     /// digest: a part of it may have been written twice, or is of a former attempt. Nothing of it remains otherwise.
-    Commit { job: JobKey, object: u64, verify: Option<Hash> },
+    Commit { job: JobKey, object: u64, digest: Hash, verify: bool },
     /// Give up an object: nothing of it remains. The text says why, for a person.
     Discard { job: JobKey, object: u64, text: String },
     /// Close the tree; ends in `Finished`.

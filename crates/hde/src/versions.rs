@@ -72,6 +72,23 @@ impl Versions {
         Self { rules, records: BTreeMap::new(), leases: BTreeMap::new() }
     }
 
+    /// What holds.
+    #[must_use]
+    pub const fn rules(&self) -> VersionRules {
+        self.rules
+    }
+
+    /// Other rules, for what is decided from now on.
+    pub const fn set_rules(&mut self, rules: VersionRules) {
+        self.rules = rules;
+    }
+
+    /// Versions that are on disk.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.records.len()
+    }
+
     /// Takes note of a version that is on disk.
     pub fn insert(&mut self, record: VersionRecord) {
         self.records.insert(record.content, record);

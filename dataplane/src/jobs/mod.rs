@@ -10,14 +10,15 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
-use dwcp_abi::wire::Code;
-use dwcp_engine::{FinalCheck, FoundObject, Hash, JobKey, Leftovers, OpenedObject, TaskId};
+use dwcp_abi::wire::{Code, Held};
+use dwcp_engine::{FileId, FinalCheck, FoundObject, Hash, JobKey, Leftovers, OpenedObject, TaskId};
 
 pub use first_seen::FirstSeen;
 pub use receiving::{Destination, ReceiveTree, nothing_unpacked, start_receiver};
 pub use sending::{SendTree, exported_sources, start_scanner};
 
 /// An order to the thread of a sending job.
+#[expect(missing_docs, reason = "fields have the names of what the variant's sentence speaks of")]
 #[derive(Debug)]
 pub enum ScanOrder {
     /// Fill the next pack into this room.
@@ -26,8 +27,10 @@ pub enum ScanOrder {
     Finals(Vec<u8>),
     /// Look at an object's source once more.
     Check(u64),
-    /// The object is over.
-    Forget(u64),
+    /// See whether what the receiver has is here as well, so that the file's chunks can be sent as differences to it.
+    Prepare { object: u64, file: FileId, baseline: Held },
+    /// The object is over. With `keep`, the receiver has this content of it, and so should this node.
+    Forget { object: u64, keep: Option<Hash> },
 }
 
 /// An order to the thread of a receiving job.
@@ -36,8 +39,8 @@ pub enum ScanOrder {
 pub enum ReceiveOrder {
     /// Unpack for this worker, if the pack is of the tree's attempt.
     Unpack { worker: u16, task: TaskId, attempt: u32, pack: Vec<u8> },
-    /// Make an object durable under its name, after reading it again if it must have this digest.
-    Commit { object: u64, verify: Option<Hash> },
+    /// Make an object durable under its name. With `verify`, only after reading it again: it must have this digest.
+    Commit { object: u64, digest: Hash, verify: bool },
     /// Nothing of the object remains, because of `text`.
     Discard { object: u64, text: String },
     /// Close the tree.
@@ -67,6 +70,8 @@ pub enum TreeReply {
     },
     /// A pack of closing entries is filled.
     FinalsFilled { job: JobKey, pack: Vec<u8>, entries: u64, end: bool },
+    /// What the receiver has was looked for.
+    Prepared { job: JobKey, object: u64 },
     /// A source was looked at.
     Checked { job: JobKey, object: u64, check: FinalCheck },
     /// The receiving tree is ready, or cannot be.

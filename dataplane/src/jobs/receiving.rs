@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver as Orders, unbounded};
-use dwcp_abi::wire::Code;
+use dwcp_abi::wire::{Code, Held};
 use dwcp_engine::{FileId, Hash, JobKey, OpenedObject, Place, TaskId};
+use dwcp_hde::{Baseline as _, id_of_digest};
 
 use super::{ReceiveOrder, Refusal, TreeReply, add_line};
+use crate::baselines::FileBaseline;
 use crate::node::{Inbox, Node};
 use crate::tree::{Failure, Opening, Options, Partly, Receiver, Root, TreeError, Unpacked};
 
@@ -71,13 +73,18 @@ pub fn start_receiver(node: &Arc<Node>, worker: u16, tree: ReceiveTree) -> std::
 }
 
 fn open(node: &Node, tree: ReceiveTree) -> Result<Receiver, Refusal> {
-    let root = match tree.destination {
-        Destination::Exported(path) => node.plan().destination(&node.peer_name(tree.job.peer), &path)?,
-        Destination::Local(destination) => Root::Local { destination },
+    let (root, readable) = match tree.destination {
+        Destination::Exported(path) => {
+            let (plan, peer) = (node.plan(), node.peer_name(tree.job.peer));
+            (plan.destination(&peer, &path)?, plan.source(&peer, &path).is_ok())
+        }
+        Destination::Local(destination) => (Root::Local { destination }, true),
     };
+    // Who may not read there may not hear what is there either.
+    let baselines = tree.options.baselines && readable;
     let tag = node.job_tag(tree.job);
     let placed_since = node.first_seen.attempt(tag, tree.attempt);
-    Receiver::open(root, tag, Options { placed_since, ..tree.options })
+    Receiver::open(root, tag, Options { placed_since, baselines, ..tree.options })
         .map_err(|error| (error.code(), error.to_string()))
 }
 
@@ -101,7 +108,7 @@ impl Store {
                 ReceiveOrder::Unpack { worker, task, attempt, pack } => {
                     next = self.unpack_many((worker, task, attempt, pack), orders);
                 }
-                ReceiveOrder::Commit { object, verify } => self.commit(object, verify),
+                ReceiveOrder::Commit { object, digest, verify } => self.commit(object, digest, verify),
                 ReceiveOrder::Discard { object, text } => self.discard(object, &text),
                 ReceiveOrder::Finish => self.finish(),
                 ReceiveOrder::Abandon => {
@@ -184,13 +191,17 @@ impl Store {
 
     fn place(&mut self, opened: crate::tree::OpenedObject) -> OpenedObject {
         let crate::tree::OpenedObject { object, size, opening } = opened;
-        let mut held = Vec::new();
+        let (mut held, mut baseline) = (Vec::new(), Held::NOTHING);
         let place = match opening {
             Opening::Unchanged | Opening::Committed => Place::Held,
             Opening::Write(partly) => {
                 let known = self.files.get(&object).map(|(id, _, _)| *id);
                 Place::Open(known.unwrap_or_else(|| {
-                    let Partly { file, partial, keeps, held: found } = partly;
+                    let Partly { file, partial, keeps, held: found, former } = partly;
+                    let former = former.and_then(|former| self.name(former));
+                    if let Some(former) = &former {
+                        baseline = Held { content: former.id(), length: former.length() };
+                    }
                     held = found;
                     if let Some(partial) = partial.as_ref().filter(|_| keeps)
                         && let Err(error) = self.node.flusher.add(partial)
@@ -198,13 +209,22 @@ impl Store {
                         tracing::warn!(%error, "nothing is flushed while it is received");
                     }
                     let path = self.receiver.as_ref().and_then(|receiver| receiver.path(object));
-                    let id = self.node.files.insert(Arc::clone(&file), path.unwrap_or_default(), partial);
+                    let (path, files) = (path.unwrap_or_default(), &self.node.files);
+                    let id = files.insert_target(Arc::clone(&file), path, partial, former);
                     self.files.insert(object, (id, file, size));
                     id
                 }))
             }
         };
-        OpenedObject { object, place, size, held }
+        OpenedObject { object, place, size, held, baseline }
+    }
+
+    /// Finds out which content the file has that an object will replace.
+    fn name(&self, former: Arc<OwnedFd>) -> Option<Arc<FileBaseline>> {
+        let named = former.try_clone().and_then(|former| self.node.contents.of(former));
+        let (file, held) =
+            named.inspect_err(|error| tracing::debug!(%error, "what is replaced cannot be read")).ok()?;
+        (held.length > 0).then(|| Arc::new(FileBaseline::new(file.into(), held.content, held.length)))
     }
 
     /// Notes a failure; one of an object must be answered, so that the sender does not wait for it.
@@ -212,14 +232,20 @@ impl Store {
         self.failures += 1;
         add_line(&mut self.lines, failure.text);
         let place = Place::Refused(failure.code);
-        failure.object.map(|object| OpenedObject { object, place, size: 0, held: Vec::new() })
+        failure.object.map(|object| OpenedObject {
+            object,
+            place,
+            size: 0,
+            held: Vec::new(),
+            baseline: Held::NOTHING,
+        })
     }
 
-    fn commit(&mut self, object: u64, verify: Option<Hash>) {
+    fn commit(&mut self, object: u64, digest: Hash, verify: bool) {
         let Some(receiver) = &mut self.receiver else { return };
         let known = self.files.remove(&object);
-        let verified = match (&known, verify) {
-            (Some((_, file, size)), Some(expected)) => verify_file(file, *size, expected),
+        let verified = match &known {
+            Some((_, file, size)) if verify => verify_file(file, *size, digest),
             _ => Ok(()),
         };
         let result = verified.and_then(|()| {
@@ -230,8 +256,11 @@ impl Store {
             self.failures += 1;
             add_line(&mut self.lines, text.clone());
         }
-        if let Some((file, _, _)) = known {
+        if let Some((file, descriptor, _)) = known {
             self.node.files.remove(file);
+            if result.is_ok() {
+                self.node.contents.note(&descriptor, id_of_digest(&digest));
+            }
         }
         self.reply(self.worker, TreeReply::Committed { job: self.job, object, result });
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use dwcp_abi::wire::{CHUNK_BYTES, Code};
-use dwcp_engine::{FinalCheck, FoundObject, JobKey};
+use dwcp_abi::wire::{CHUNK_BYTES, Code, Held};
+use dwcp_engine::{FileId, FinalCheck, FoundObject, Hash, JobKey};
+use dwcp_hde::id_of_digest;
 
 use super::{ScanOrder, TreeReply, add_line};
 use crate::node::{Inbox, Node};
@@ -72,7 +73,8 @@ impl Scan {
                 ScanOrder::Fill(room) => self.fill(room),
                 ScanOrder::Finals(room) => self.finals(room),
                 ScanOrder::Check(object) => self.check(object),
-                ScanOrder::Forget(object) => drop(self.sources.remove(&object)),
+                ScanOrder::Prepare { object, file, baseline } => self.prepare(object, file, baseline),
+                ScanOrder::Forget { object, keep } => self.forget(object, keep),
             }
         }
     }
@@ -104,7 +106,7 @@ impl Scan {
         self.sources.insert(found.object, (Arc::clone(&file), found.fingerprint));
         FoundObject {
             object: found.object,
-            file: self.node.files.insert(file, b"", None),
+            file: self.node.files.insert_source(file),
             size: found.size,
             extents,
         }
@@ -116,6 +118,21 @@ impl Scan {
         room.truncate(filled.length);
         let (job, entries, end) = (self.job, u64::from(filled.entries), filled.end);
         self.reply(TreeReply::FinalsFilled { job, pack: room, entries, end });
+    }
+
+    /// Looks for what the receiver has among what was sent before.
+    fn prepare(&self, object: u64, file: FileId, baseline: Held) {
+        if let Some(against) = self.node.kept.find(baseline) {
+            self.node.files.set_against(file, Arc::new(against));
+        }
+        self.reply(TreeReply::Prepared { job: self.job, object });
+    }
+
+    fn forget(&mut self, object: u64, keep: Option<Hash>) {
+        let Some((file, seen)) = self.sources.remove(&object) else { return };
+        if let Some(digest) = keep {
+            self.node.kept.keep(file, seen, id_of_digest(&digest));
+        }
     }
 
     fn check(&mut self, object: u64) {

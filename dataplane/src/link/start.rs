@@ -13,6 +13,7 @@ use dwcp_sys::proactor::{BackendChoice, Options};
 use dwcp_sys::topology::Topology;
 
 use super::serve::ServeError;
+use crate::baselines::Kept;
 use crate::door::{DialFailed, Direction, Door, DoorConfig, LaneReady, LaneSink};
 use crate::identity::Identity;
 use crate::jobs::FirstSeen;
@@ -44,7 +45,7 @@ impl Running {
     ) -> Result<Self, ServeError> {
         let cores = cores(attach)?;
         let count = cores.len() as u16;
-        let node = Arc::new(Node::new(instance, FirstSeen::open(state)?));
+        let node = Arc::new(Node::new(instance, FirstSeen::open(state)?, Kept::open(state)?));
         let link = Link::create(count, instance)?;
         let sink = Sink { node: Arc::clone(&node), turns: Turns::default() };
         let config = DoorConfig::new(listen(attach)?, instance, CHUNK_BYTES, 0);

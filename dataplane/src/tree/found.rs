@@ -9,7 +9,7 @@ use nix::sys::uio::pread;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What must stay the same while a file is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint {
     /// Device.
     pub device: u64,
@@ -24,6 +24,14 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// Of an open file.
+    ///
+    /// # Errors
+    /// Nothing can be told of it.
+    pub fn of_file(file: impl AsFd) -> std::io::Result<Self> {
+        Ok(Self::of(&fstat(file)?))
+    }
+
     pub(super) fn of(stat: &FileStat) -> Self {
         Self {
             device: stat.st_dev,

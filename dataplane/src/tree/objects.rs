@@ -10,7 +10,7 @@ use super::volumes::Volumes;
 use dwcp_abi::wire::{Code, EntryHeader};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{UnlinkatFlags, fsync, ftruncate, unlinkat};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -49,6 +49,8 @@ pub struct Partly {
     pub partial: Option<Arc<Partial>>,
     /// Whether its file system keeps anything over a loss of power.
     pub keeps: bool,
+    /// The regular file that it will replace, where that is of interest.
+    pub former: Option<Arc<OwnedFd>>,
 }
 
 /// The objects of one job.
@@ -115,7 +117,7 @@ impl Objects {
         directory: Arc<Directory>,
         header: EntryHeader,
         (path, leaf): (&[u8], &[u8]),
-        keeps: bool,
+        (keeps, baselines): (bool, bool),
     ) -> Result<Opening, Errno> {
         self.leftovers.visit(&directory, names);
         let hash = *blake3::Hasher::new().update(path).update(b"\0").update(leaf).finalize().as_bytes();
@@ -127,11 +129,13 @@ impl Objects {
         let former = if keyed { find(&directory, name, &header, path, hash) } else { None };
         let mut partly = match former {
             Some(Found { partial, held }) => {
-                Partly { file: Arc::clone(partial.file()), held, partial: Some(Arc::new(partial)), keeps }
+                let file = Arc::clone(partial.file());
+                Partly { file, held, partial: Some(Arc::new(partial)), keeps, former: None }
             }
             None => make(&directory, name, &header, hash)?,
         };
         partly.keeps = keeps;
+        partly.former = if baselines { former_of(&directory, leaf) } else { None };
         if keyed {
             self.keys.insert(key);
         }
@@ -217,6 +221,15 @@ fn find(
     }
 }
 
+/// The regular file of this name, if there is one that can be read.
+fn former_of(directory: &Directory, leaf: &[u8]) -> Option<Arc<OwnedFd>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = openat(directory, leaf, flags, Mode::empty()).ok()?;
+    let stat = fstat(&file).ok()?;
+    let is_regular = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits();
+    (is_regular && stat.st_size > 0).then(|| Arc::new(file))
+}
+
 /// A new file of the object's size, with a map where there is room for one.
 fn make(directory: &Directory, name: &[u8], header: &EntryHeader, hash: [u8; 32]) -> Result<Partly, Errno> {
     let file = create_exclusive(directory, name, Mode::S_IRUSR | Mode::S_IWUSR, Access::ReadWrite)?;
@@ -232,7 +245,7 @@ fn make(directory: &Directory, name: &[u8], header: &EntryHeader, hash: [u8; 32]
         let size = i64::try_from(header.size).map_err(|_| Errno::EFBIG);
         size.and_then(|size| ftruncate(&file, size)).inspect_err(|_| remove(directory, name))?;
     }
-    Ok(Partly { file, held: Vec::new(), partial: partial.map(Arc::new), keeps: false })
+    Ok(Partly { file, held: Vec::new(), partial: partial.map(Arc::new), keeps: false, former: None })
 }
 
 impl OpenObject {

@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub struct Options {
     /// A regular file that has the size and time of an entry already stays as it is.
     pub skip_unchanged: bool,
+    /// What the sender may send differences to is looked for.
+    pub baselines: bool,
     /// So does one that was put in place after this time, in seconds and nanoseconds since 1970: a former attempt of
     /// the job has put it there.
     pub placed_since: Option<(i64, i64)>,
@@ -37,6 +39,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             skip_unchanged: false,
+            baselines: false,
             placed_since: None,
             special_bits: false,
             owners: false,

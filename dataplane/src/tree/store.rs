@@ -151,7 +151,13 @@ impl Store<'_> {
         }
         let volume = parent.volume;
         let keeps = self.volumes.keeps(volume);
-        let created = self.objects.create(self.names, parent, entry.header, (entry.name, leaf), keeps);
+        let created = self.objects.create(
+            self.names,
+            parent,
+            entry.header,
+            (entry.name, leaf),
+            (keeps, self.options.baselines),
+        );
         opened(created.map_err(|errno| Problem::storage(errno, "make room for it", entry.name, volume))?)
     }
 

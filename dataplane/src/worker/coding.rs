@@ -1,30 +1,57 @@
-//! Compression of chunks, as configured, and only while it helps: a worker tries both ways for a moment, keeps the one
-//! by which more plain bytes were acknowledged, and tries again later. What a chunk costs is decided by `hde`.
+//! Compression of chunks: what a chunk is coded with is decided by what the path carries, what the data promise, and what
+//! a core can do (`hde`'s cost model); by the configuration alone where it says so. Where nothing is known of a path, a long
+//! one counts as slow and a short one as fast.
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dwcp_abi::link::Transport;
 use dwcp_abi::wire::{BlockCodec, CHUNK_BYTES};
-use dwcp_hde::{Choice, Chooser, Conditions, Configured, Decoder, Encoder, Limits, ObjectMemory};
+use dwcp_hde::{
+    Choice, Chooser, Conditions, Configured, CostModel, Decoder, Encoder, Known, Limits, ObjectMemory,
+    Outcome,
+};
 
 /// A worker's codecs.
 pub(super) struct Coding {
     encoder: Encoder,
     decoder: Decoder,
-    chooser: Chooser,
+    chooser: Chooser<CostModel>,
     /// What is known of objects under way; forgotten when there are many.
     memories: HashMap<(u64, u64), ObjectMemory>,
     configured: Option<Choice>,
     adaptive: bool,
-    trial: Trial,
+    workers: u16,
+    coded: u32,
 }
 
+/// A path to a peer, as far as it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Link {
+    /// Its round trip is not that of a local network.
+    pub(super) is_long: bool,
+    /// Most that it was seen to carry lately, all lanes and workers together.
+    pub(super) bytes_per_s: Option<u64>,
+}
+
+impl Link {
+    /// Whether looking for differences to what a peer has takes less time than sending everything would.
+    pub(super) fn differences_pay(self, workers: u16) -> bool {
+        let found = DELTA_BYTES_PER_S.saturating_mul(u64::from(workers.max(1)));
+        self.bytes_per_s.map_or(self.is_long, |carried| carried < found)
+    }
+}
+
+/// In how many bytes a second one core finds differences: measured over version pairs, at Zstandard's third level.
+const DELTA_BYTES_PER_S: u64 = 250_000_000;
 /// Objects whose compressibility is remembered.
 const MEMORIES_MAX: usize = 256;
+/// One in so many coded chunks is timed, for the cost model.
+const TIMED_SHARE: u32 = 8;
+/// Bytes per second below which differences are worth Zstandard's level 9; level 3 is four times as fast.
+const SLOW_BYTES_PER_S: u64 = 12_500_000;
 
 impl Coding {
-    pub(super) fn new(transport: &Transport) -> Self {
-        let configured = configured(transport);
+    pub(super) fn new(transport: &Transport, workers: u16) -> Self {
         let ratio = u32::from(transport.codec_ratio_min_thousandths).max(1000);
         let Ok(limits) = Limits::new(CHUNK_BYTES, ratio) else {
             unreachable!("a chunk is shorter than the longest block, and the ratio is within its bounds");
@@ -32,51 +59,86 @@ impl Coding {
         Self {
             encoder: Encoder::new(limits),
             decoder: Decoder::new(limits),
-            chooser: Chooser::new(),
+            chooser: Chooser::with_selector(CostModel::new()),
             memories: HashMap::new(),
-            configured,
+            configured: configured(transport),
             adaptive: transport.codec_adaptive,
-            trial: Trial { plain_rate_max: configured.map_or(0, hopeless_from), ..Trial::default() },
+            workers: workers.max(1),
+            coded: 0,
         }
     }
 
-    /// Whether chunks are to be coded now.
-    pub(super) fn is_on(&self) -> bool {
-        self.configured.is_some() && (!self.adaptive || self.trial.coded())
+    /// Whether chunks for this path may become smaller before they are sent.
+    pub(super) fn is_on(&self, link: Link) -> bool {
+        let Some(choice) = self.configured else { return false };
+        if !self.adaptive {
+            return true;
+        }
+        let share = link.bytes_per_s.map(|rate| rate / u64::from(self.workers));
+        share.map_or(link.is_long, |share| share < hopeless_from(choice))
     }
 
-    /// Looks at how much was acknowledged, and changes over where that is due.
-    pub(super) fn watch(&mut self, now: Instant, acknowledged_bytes: u64) {
-        if self.configured.is_some() && self.adaptive {
-            self.trial.step(now, acknowledged_bytes);
-        }
+    /// The encoder, and Zstandard's level for what a baseline does not have.
+    pub(super) fn for_differences(&mut self, link: Link) -> (&mut Encoder, u8) {
+        let level = match self.configured {
+            Some(choice) if !self.adaptive && choice.codec() == BlockCodec::Zstd => choice.level(),
+            _ if link.bytes_per_s.is_some_and(|rate| rate < SLOW_BYTES_PER_S) => 9,
+            _ => 3,
+        };
+        (&mut self.encoder, level)
     }
 
     /// Codes a chunk of an object into `out`; none where it is better sent as it is.
-    pub(super) fn encode(&mut self, object: (u64, u64), plain: &[u8], out: &mut [u8]) -> Option<usize> {
-        let configured = Configured::Fixed(self.configured?);
+    pub(super) fn encode(
+        &mut self,
+        link: Link,
+        object: (u64, u64),
+        plain: &[u8],
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let conditions = self.conditions(link)?;
         if self.memories.len() >= MEMORIES_MAX && !self.memories.contains_key(&object) {
             self.memories.clear();
         }
         let memory = self.memories.entry(object).or_default();
-        let conditions = Conditions { link_bytes_per_s: None, cores_thousandths: 1000, configured };
         let choice = self.chooser.choose(plain, &conditions, memory);
         if choice == Choice::RAW {
             return None;
         }
+        self.coded = self.coded.wrapping_add(1);
+        let since = self.coded.is_multiple_of(TIMED_SHARE).then(Instant::now);
         let encoded = self.encoder.encode(plain, choice, out).ok()?;
         memory.record(choice, encoded);
+        if let Some(since) = since {
+            let outcome = Outcome {
+                plain_length: plain.len(),
+                coded_length: encoded.length,
+                encode_ns: since.elapsed().as_nanos() as u64,
+            };
+            let features = self.chooser.features(plain, &conditions);
+            self.chooser.selector_mut().record(choice, &features, outcome);
+        }
         (encoded.codec != BlockCodec::Raw).then_some(encoded.length)
     }
 
-    /// Decodes a block that must have so many plain bytes.
+    fn conditions(&self, link: Link) -> Option<Conditions> {
+        let configured = match self.configured? {
+            choice if self.adaptive && choice.codec() == BlockCodec::Zstd => Configured::Auto,
+            choice => Configured::Fixed(choice),
+        };
+        let cores_thousandths = u32::from(self.workers) * 1000;
+        Some(Conditions { link_bytes_per_s: link.bytes_per_s, cores_thousandths, configured })
+    }
+
+    /// Decodes a block that must have so many plain bytes, and may be made of what is `known`.
     pub(super) fn decode(
         &mut self,
         block: &[u8],
         plain_length: u32,
+        known: &dyn Known,
         out: &mut [u8],
     ) -> Result<usize, dwcp_hde::DecodeError> {
-        self.decoder.decode(block, plain_length, out)
+        self.decoder.decode_with(block, plain_length, known, out)
     }
 }
 
@@ -89,130 +151,57 @@ fn configured(transport: &Transport) -> Option<Choice> {
     }
 }
 
-/// Plain bytes per second of a worker above which coding is not even tried: half of what one core encodes (measured over
-/// version pairs and single objects: LZ4 750 MB/s, Snappy 736, Zstandard 640 at level 1, 271 at 3, 63 at 9). Nearer to
-/// its own speed a codec could win a little only where data is very compressible, and a trial costs everybody else.
-fn hopeless_from(choice: Choice) -> u64 {
-    match (choice.codec(), choice.level()) {
-        (BlockCodec::Raw, _) => 0,
-        (BlockCodec::Lz4 | BlockCodec::Snappy, _) => 370_000_000,
-        (BlockCodec::Zstd, 0..=1) => 320_000_000,
-        (BlockCodec::Zstd, 2..=3) => 135_000_000,
-        (BlockCodec::Zstd, 4..=9) => 60_000_000,
-        (BlockCodec::Zstd, _) => 15_000_000,
-        // Against baselines; not chosen here.
-        (BlockCodec::Same | BlockCodec::Delta | BlockCodec::Reference, _) => 0,
-    }
-}
-
-/// Which way brings more bytes across: measured, because neither the link's rate nor the processor's share is known.
-#[derive(Debug, Default)]
-struct Trial {
-    phase: Phase,
-    until: Option<Instant>,
-    bytes_at_start: u64,
-    plain_moved: u64,
-    /// In bytes per second: above it the codec cannot win.
-    plain_rate_max: u64,
-    settled: Option<bool>,
-    pause: u32,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    #[default]
-    Plain,
-    Coded,
-    Settled,
-}
-
-/// One way is measured for so long: several round trips of any link.
-const MEASURE: Duration = Duration::from_millis(400);
-/// First pause between two measurements; doubles up to [`PAUSES_MAX`] times.
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSES_MAX: u32 = 4;
-
-impl Trial {
-    fn coded(&self) -> bool {
-        match self.phase {
-            Phase::Plain => false,
-            Phase::Coded => true,
-            Phase::Settled => self.settled == Some(true),
-        }
-    }
-
-    fn step(&mut self, now: Instant, bytes: u64) {
-        let Some(until) = self.until else {
-            return self.begin(Phase::Plain, MEASURE, now, bytes);
-        };
-        if now < until {
-            return;
-        }
-        let moved = bytes.saturating_sub(self.bytes_at_start);
-        match self.phase {
-            // Nothing was sent: nothing was learnt.
-            Phase::Plain | Phase::Coded if moved == 0 => self.begin(Phase::Plain, MEASURE, now, bytes),
-            Phase::Plain if moved > self.plain_rate_max * MEASURE.as_millis() as u64 / 1000 => {
-                self.settle(false, now, bytes);
-            }
-            Phase::Plain => {
-                self.plain_moved = moved;
-                self.begin(Phase::Coded, MEASURE, now, bytes);
-            }
-            Phase::Coded => {
-                // A tenth more, or it is noise.
-                let better = moved > self.plain_moved + self.plain_moved / 10;
-                self.settle(better, now, bytes);
-            }
-            Phase::Settled => self.begin(Phase::Plain, MEASURE, now, bytes),
-        }
-    }
-
-    fn settle(&mut self, better: bool, now: Instant, bytes: u64) {
-        self.pause = if self.settled == Some(better) { (self.pause + 1).min(PAUSES_MAX) } else { 0 };
-        self.settled = Some(better);
-        self.begin(Phase::Settled, PAUSE * (1 << self.pause), now, bytes);
-    }
-
-    fn begin(&mut self, phase: Phase, length: Duration, now: Instant, bytes: u64) {
-        (self.phase, self.until, self.bytes_at_start) = (phase, Some(now + length), bytes);
+/// Bytes per second of a worker's share of a path from which on coding is not even tried: half of what one core encodes
+/// at the fastest (measured over version pairs and single objects: LZ4 750 MB/s, Snappy 736, Zstandard's first level 640).
+/// Nearer to its own speed a codec could win a little only where data is very compressible.
+const fn hopeless_from(choice: Choice) -> u64 {
+    match choice.codec() {
+        BlockCodec::Lz4 | BlockCodec::Snappy | BlockCodec::Zstd => 370_000_000,
+        // The first codes nothing; the others need a baseline and are not configured.
+        BlockCodec::Raw | BlockCodec::Same | BlockCodec::Delta | BlockCodec::Reference => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Plan;
 
-    /// Share of 60 s that is coded on a link and a codec with these rates of plain bytes per second.
-    fn coded_share(plain: u64, coded: u64) -> f64 {
-        let (start, mut bytes, mut coded_steps) = (Instant::now(), 0, 0);
-        let mut trial = Trial { plain_rate_max: 135_000_000, ..Trial::default() };
-        for step in 0..600 {
-            trial.step(start + Duration::from_millis(100) * step, bytes);
-            bytes += if trial.coded() { coded / 10 } else { plain / 10 };
-            coded_steps += u32::from(trial.coded());
-        }
-        f64::from(coded_steps) / 600.0
+    const FAST: Link = Link { is_long: false, bytes_per_s: Some(2_000_000_000) };
+    const SLOW: Link = Link { is_long: true, bytes_per_s: Some(10_000_000) };
+    const UNKNOWN_SHORT: Link = Link { is_long: false, bytes_per_s: None };
+    const UNKNOWN_LONG: Link = Link { is_long: true, bytes_per_s: None };
+
+    fn coding(codec: u8, codec_adaptive: bool) -> Coding {
+        let plan = Plan::default();
+        Coding::new(&Transport { codec, codec_level: 3, codec_adaptive, ..plan.transport }, 2)
+    }
+
+    fn length(coding: &mut Coding, link: Link, plain: &[u8]) -> Option<usize> {
+        coding.encode(link, (1, 1), plain, &mut vec![0; plain.len() + 4096])
     }
 
     #[test]
-    fn the_faster_way_wins_and_the_other_costs_little() {
-        assert!(coded_share(12_000_000, 40_000_000) > 0.85);
-        assert!(coded_share(60_000_000, 50_000_000) < 0.10);
-        assert_eq!(
-            coded_share(1_000_000_000, 250_000_000),
-            0.0,
-            "a link faster than the codec sees no trial"
+    fn what_the_path_carries_decides() {
+        let adaptive = coding(3, true);
+        let on = [FAST, SLOW, UNKNOWN_SHORT, UNKNOWN_LONG].map(|link| adaptive.is_on(link));
+        assert_eq!(on, [false, true, false, true]);
+        assert!(
+            [FAST, SLOW].into_iter().all(|link| coding(3, false).is_on(link)),
+            "as the configuration says"
         );
-        assert!(coded_share(100_000_000, 101_000_000) < 0.10, "no gain is no reason");
+        assert!([FAST, SLOW].into_iter().all(|link| !coding(0, true).is_on(link)));
     }
 
     #[test]
-    fn an_idle_worker_learns_nothing() {
-        let (start, mut trial) = (Instant::now(), Trial::default());
-        for step in 0..100 {
-            trial.step(start + Duration::from_millis(100) * step, 7);
-            assert!(!trial.coded());
-        }
+    fn a_slow_path_is_worth_more_time() {
+        let mut coding = coding(3, true);
+        let text: Vec<u8> =
+            (0..100_000u32).flat_map(|number| (number % 977).to_string().into_bytes()).collect();
+        let plain = &text[..CHUNK_BYTES as usize / 2];
+        let fast = Link { is_long: true, bytes_per_s: Some(500_000_000) };
+        let slow = length(&mut coding, SLOW, plain).expect("text gets smaller");
+        let fast = length(&mut coding, fast, plain).unwrap_or(plain.len());
+        assert!(slow < fast, "{slow} {fast}");
     }
 }

@@ -14,29 +14,67 @@ use nix::sys::uio::{pread, pwrite};
 use super::Worker;
 use super::layout;
 use super::token::Token;
+use crate::baselines::{Against, FileBaseline};
 use crate::tree::Partial;
 
 /// Open files of the process, by the number that engines know. Workers look here once per file, then keep a handle.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct FileTable {
     files: Mutex<(u64, HashMap<u64, Named>)>,
 }
 
-#[derive(Debug)]
 struct Named {
     file: Arc<OwnedFd>,
     path: Box<[u8]>,
     partial: Option<Arc<Partial>>,
+    former: Option<Arc<FileBaseline>>,
+    against: Option<Arc<Against>>,
 }
 
 impl FileTable {
-    /// Takes a file in. `path` is for messages; `partial` is where to note what is written.
-    pub fn insert(&self, file: Arc<OwnedFd>, path: &[u8], partial: Option<Arc<Partial>>) -> FileId {
+    /// Takes a file in that is read.
+    pub fn insert_source(&self, file: Arc<OwnedFd>) -> FileId {
+        self.insert(Named { file, path: Box::default(), partial: None, former: None, against: None })
+    }
+
+    /// Takes a file in that is written. `path` is for messages, `partial` is where to note what is written, `former` what
+    /// the file will replace.
+    pub fn insert_target(
+        &self,
+        file: Arc<OwnedFd>,
+        path: &[u8],
+        partial: Option<Arc<Partial>>,
+        former: Option<Arc<FileBaseline>>,
+    ) -> FileId {
+        self.insert(Named { file, path: path.into(), partial, former, against: None })
+    }
+
+    fn insert(&self, named: Named) -> FileId {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.0 += 1;
         let id = files.0;
-        files.1.insert(id, Named { file, path: path.into(), partial });
+        files.1.insert(id, named);
         FileId(id)
+    }
+
+    /// What a file's chunks are sent as differences to, from now on.
+    pub fn set_against(&self, id: FileId, against: Arc<Against>) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(named) = files.1.get_mut(&id.0) {
+            named.against = Some(against);
+        }
+    }
+
+    /// That, if there is something.
+    pub fn against(&self, id: FileId) -> Option<Arc<Against>> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.1.get(&id.0)?.against.clone()
+    }
+
+    /// What the file will replace, and its chunks may be made of.
+    pub fn former(&self, id: FileId) -> Option<Arc<FileBaseline>> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.1.get(&id.0)?.former.clone()
     }
 
     /// What to call the file in a message.

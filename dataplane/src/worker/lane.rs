@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use dwcp_abi::wire::{ChunkHead, FrameHeader, PackHead};
-use dwcp_engine::{BufferId as Large, PackId, PeerId};
+use dwcp_engine::{BufferId as Large, FileId, PackId, PeerId};
 use dwcp_sys::proactor::{BufferId, Handle};
 
 use super::pace::Seen;
@@ -85,7 +85,7 @@ pub(super) struct Sending {
 /// A task that cannot be sent before a staging buffer is free.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Waiting {
-    Chunk { job: u64, flags: u8, sequence: u64, buffer: Large, head: ChunkHead },
+    Chunk { job: u64, flags: u8, sequence: u64, buffer: Large, file: FileId, head: ChunkHead },
     Pack { job: u64, flags: u8, sequence: u64, pack: PackId, head: PackHead },
 }
 

@@ -1,6 +1,7 @@
 //! A worker: one thread, one ring, one engine, no locks. `turn` is the loop; `receive`, `transmit` and `files` drive
 //! the engine's operations; `outputs` says which output goes where; `report` speaks with control.
 mod coding;
+mod differences;
 mod files;
 mod lane;
 mod lanes;
@@ -20,7 +21,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, unbounded};
 use dwcp_abi::shm::{WorkerCounter as Counter, WorkerFigures};
-use dwcp_engine::{BufferId as Large, Config, Engine, Input, JobKey, LaneId, TaskId, Time};
+use dwcp_engine::{BufferId as Large, Config, Engine, Input, JobKey, LaneId, PeerId, TaskId, Time};
 use dwcp_sys::link::WorkerLink;
 use dwcp_sys::proactor::{BufferId, Completion, Features, OpenError, Options, Proactor};
 use dwcp_sys::topology::pin_current_thread;
@@ -106,6 +107,9 @@ pub(crate) struct Worker {
     /// Lines about failures, for the end of a job.
     failures: HashMap<JobKey, Vec<String>>,
     coding: coding::Coding,
+    differences: differences::Differences,
+    /// What is known of the paths to peers.
+    links: HashMap<PeerId, coding::Link>,
     /// The plan that the codecs were made for.
     coding_generation: u64,
     figures: WorkerFigures,
@@ -232,7 +236,9 @@ impl Worker {
             local: HashMap::new(),
             send_trees: HashMap::new(),
             failures: HashMap::new(),
-            coding: coding::Coding::new(&Plan::default().transport),
+            coding: coding::Coding::new(&Plan::default().transport, config.workers),
+            differences: differences::Differences::default(),
+            links: HashMap::new(),
             coding_generation: 0,
             figures: WorkerFigures::default(),
             report,

@@ -29,9 +29,9 @@ impl Worker {
         match output {
             Output::WantLanes { peer, lanes } => self.want_lanes(peer, lanes),
             Output::SendOutbox { lane } => self.send_outbox(lane),
-            Output::SendChunk { lane, job, flags, sequence, buffer, head } => {
+            Output::SendChunk { lane, job, flags, sequence, buffer, file, head } => {
                 self.figures.add(Counter::PlainBytesSent, head.length);
-                self.send_task(lane, Waiting::Chunk { job, flags, sequence, buffer, head });
+                self.send_task(lane, Waiting::Chunk { job, flags, sequence, buffer, file, head });
             }
             Output::SendPack { lane, job, flags, sequence, pack, head } => {
                 self.send_task(lane, Waiting::Pack { job, flags, sequence, pack, head });
@@ -54,12 +54,22 @@ impl Worker {
             Output::Fill { job } => self.order_scan(job, ScanOrder::Fill),
             Output::FillFinals { job } => self.order_scan(job, ScanOrder::Finals),
             Output::DropPack { pack } => self.drop_pack(pack),
+            Output::Prepare { job, object, file, baseline } => {
+                if let Some(tree) = self.send_trees.get(&job) {
+                    tree.order(ScanOrder::Prepare { object, file, baseline });
+                }
+            }
+            Output::SendPlain { file } => {
+                if let Some(against) = self.node.files.against(file) {
+                    against.give_up();
+                }
+            }
             Output::CheckSource { job, object, .. } => self.order_scan(job, |_| ScanOrder::Check(object)),
-            Output::CloseFile { job, object, file } => {
+            Output::CloseFile { job, object, file, keep } => {
                 self.close_file(file);
                 self.figures.add(Counter::ObjectsSent, 1);
                 if let Some(tree) = self.send_trees.get(&job) {
-                    tree.order(ScanOrder::Forget(object));
+                    tree.order(ScanOrder::Forget { object, keep });
                 }
             }
             Output::CloseScanner { job } => {
@@ -69,14 +79,16 @@ impl Worker {
                     self.failures.remove(&job);
                 }
             }
-            Output::OpenReceiver { job, attempt, destination, skip_unchanged } => {
-                self.open_receiver((job, attempt), destination, skip_unchanged);
+            Output::OpenReceiver { job, attempt, destination, skip_unchanged, baselines } => {
+                let baselines = baselines && self.node.plan().transport.deltas;
+                let options = Options { skip_unchanged, baselines, ..Options::default() };
+                self.open_receiver((job, attempt), destination, options);
             }
             Output::Unpack { task, job, attempt, buffer, length } => {
                 self.unpack(task, (job, attempt), layout::data(buffer, length));
             }
-            Output::Commit { job, object, verify } => {
-                self.order_store(job, ReceiveOrder::Commit { object, verify });
+            Output::Commit { job, object, digest, verify } => {
+                self.order_store(job, ReceiveOrder::Commit { object, digest, verify });
             }
             Output::Discard { job, object, text } => {
                 self.order_store(job, ReceiveOrder::Discard { object, text });
@@ -151,7 +163,7 @@ impl Worker {
         &mut self,
         (job, attempt): (JobKey, u32),
         destination: Option<Vec<u8>>,
-        skip_unchanged: bool,
+        options: Options,
     ) {
         self.figures.add(Counter::Requests, 1);
         let destination = match (destination, self.local.get(&job)) {
@@ -162,7 +174,6 @@ impl Worker {
                 return self.engine_input(Input::ReceiverOpened { job, result });
             }
         };
-        let options = Options { skip_unchanged, ..Options::default() };
         let tree = ReceiveTree { job, attempt, destination, options };
         if let Err(error) = start_receiver(&self.node, self.index, tree) {
             let text = format!("no thread for the job: {error}");
@@ -205,6 +216,7 @@ impl Worker {
             TreeReply::ScannerOpened { job, .. }
             | TreeReply::Filled { job, .. }
             | TreeReply::FinalsFilled { job, .. }
+            | TreeReply::Prepared { job, .. }
             | TreeReply::Checked { job, .. } => self.send_trees.get(job).map(|tree| tree.serial),
             TreeReply::ReceiverOpened { job, .. }
             | TreeReply::Committed { job, .. }
@@ -241,6 +253,7 @@ impl Worker {
                 let pack = self.keep_pack(pack);
                 self.engine_input(Input::FinalsFilled { job, pack, entries, end });
             }
+            TreeReply::Prepared { job, object } => self.engine_input(Input::Prepared { job, object }),
             TreeReply::Checked { job, object, check } => {
                 self.engine_input(Input::SourceChecked { job, object, check });
             }

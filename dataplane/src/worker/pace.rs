@@ -7,6 +7,7 @@ use dwcp_engine::{Input, LaneId, PeerId};
 use dwcp_sys::socket::{set_pacing_rate, tcp_figures};
 
 use super::Worker;
+use super::coding::Link;
 use crate::paths::Measured;
 
 /// Between two measurements while no lane stands.
@@ -39,6 +40,13 @@ impl Worker {
             let name = self.node.peer_name(peer);
             self.report.path(&known.figures(&name.0));
         }
+        let configured = self.node.plan().transport.pacing_bytes_per_s;
+        let carried =
+            advice.carried_bytes_per_s.into_iter().chain((configured > 0).then_some(configured)).min();
+        let link = Link { is_long: advice.is_long, bytes_per_s: carried };
+        self.links.insert(peer, link);
+        let pay = self.node.plan().transport.deltas && link.differences_pay(self.node.worker_count());
+        self.engine_input(Input::Deltas { peer, pay });
         if let Some(lanes) = advice.lanes {
             self.engine_input(Input::PathLanes { peer, lanes });
         }

@@ -5,14 +5,15 @@
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::shm::WorkerCounter as Counter;
 use dwcp_abi::wire::{
-    CHUNK_BYTES, CHUNK_HEAD_BYTES, ChunkHead, Code, Codec, FRAME_HEADER_BYTES, FrameHeader, FrameKind,
-    PACK_HEAD_BYTES, PackHead, checksum,
+    CHUNK_HEAD_BYTES, ChunkHead, Code, Codec, FRAME_HEADER_BYTES, FrameHeader, FrameKind, PACK_HEAD_BYTES,
+    PackHead, checksum,
 };
 use dwcp_engine::{BufferId as Large, Input, LaneId};
 use dwcp_sys::proactor::{BufferId, Errno, Span};
 use std::time::Instant;
 
 use super::Worker;
+use super::differences::Unmade;
 use super::lane::{Guard, Keys, Lane, Reception};
 use super::layout::{self, SMALL_BYTES};
 use super::token::Token;
@@ -247,31 +248,23 @@ impl Worker {
             Ok(head) => head,
             Err(error) => return self.refuse_task(id, &error.to_string()),
         };
-        if head.codec == Codec::Block
-            && let Err(error) = self.decode_chunk(&head, buffer, header.length - CHUNK_HEAD_BYTES as u32)
-        {
-            return self.refuse_task(id, &error);
-        }
         self.figures.add(Counter::ChunksReceived, 1);
+        if head.codec == Codec::Block {
+            let file = self.engine.target_file(id, &header, head.object);
+            match self.decode_chunk(file, &head, buffer, header.length - CHUNK_HEAD_BYTES as u32) {
+                Ok(()) => {}
+                Err(Unmade::Baseline) => {
+                    return self.engine_input(Input::Unmade { lane: id, header, head, buffer });
+                }
+                Err(Unmade::Nonsense(why)) => return self.refuse_task(id, &why),
+            }
+        }
         self.engine_input(Input::Chunk { lane: id, header, head, buffer });
     }
 
     fn refuse_task(&mut self, id: LaneId, why: &str) {
         self.figures.add(Counter::ProtocolErrors, 1);
         self.lose_lane(id, Code::Protocol, why);
-    }
-
-    /// Puts the plain bytes of a coded chunk where those of a plain one would be.
-    fn decode_chunk(&mut self, head: &ChunkHead, buffer: Large, coded: u32) -> Result<(), String> {
-        if head.length > u64::from(CHUNK_BYTES) {
-            return Err(format!("a chunk of {} bytes is larger than any", head.length));
-        }
-        let length = head.length as u32;
-        let block = self.proactor.bytes(layout::data(buffer, coded));
-        let plain = &mut self.scratch[..length as usize];
-        self.coding.decode(block, length, plain).map_err(|error| error.to_string())?;
-        self.proactor.bytes_mut(layout::data(buffer, length)).copy_from_slice(plain);
-        Ok(())
     }
 
     /// The engine has found a buffer for an announced task.

@@ -7,7 +7,7 @@ use dwcp_abi::wire::{
     CHUNK_HEAD_BYTES, ChunkHead, Code, Codec, FRAME_HEADER_BYTES, FrameHeader, FrameKind, PACK_HEAD_BYTES,
     PackHead, checksum,
 };
-use dwcp_engine::{BufferId as Large, Input, LaneId, PackId};
+use dwcp_engine::{BufferId as Large, FileId, Input, LaneId, PackId};
 use dwcp_sys::proactor::{BufferId, Errno, Span};
 
 use super::Worker;
@@ -51,13 +51,17 @@ impl Worker {
         if lane.closing {
             return;
         }
+        let is_encrypted = lane.keys.is_some();
         let needs_staging = match task {
-            Waiting::Chunk { head, .. } => {
-                (lane.keys.is_some() || self.coding.is_on()) && head.codec != Codec::Hole
+            Waiting::Chunk { head, file, .. } => {
+                let link = self.links.get(&lane.peer).copied().unwrap_or_default();
+                let is_coded = self.coding.is_on(link) || self.has_baseline(file);
+                (is_encrypted || is_coded) && head.codec != Codec::Hole
             }
             Waiting::Pack { .. } => true,
         };
         if needs_staging && self.staging.is_empty() {
+            let Some(lane) = self.lanes.get_mut(&id) else { return };
             lane.waiting.push_back(task);
             self.starved.push_back(id);
             return;
@@ -65,8 +69,8 @@ impl Worker {
         self.figures.add(Counter::FramesSent, 1);
         self.figures.add(Counter::ChunksSent, 1);
         match task {
-            Waiting::Chunk { job, flags, sequence, buffer, head } => {
-                self.send_chunk(id, (job, flags, sequence), buffer, head);
+            Waiting::Chunk { job, flags, sequence, buffer, file, head } => {
+                self.send_chunk(id, (job, flags, sequence), (buffer, file), head);
             }
             Waiting::Pack { job, flags, sequence, pack, head } => {
                 self.send_pack(id, (job, flags, sequence), pack, head);
@@ -74,14 +78,18 @@ impl Worker {
         }
     }
 
-    fn send_chunk(&mut self, id: LaneId, about: (u64, u8, u64), buffer: Large, head: ChunkHead) {
+    fn send_chunk(
+        &mut self,
+        id: LaneId,
+        about: (u64, u8, u64),
+        (buffer, file): (Large, FileId),
+        head: ChunkHead,
+    ) {
         if head.codec == Codec::Hole {
             return self.send_hole(id, about, head);
         }
         let length = head.length as u32;
-        if self.coding.is_on()
-            && let Some(coded) = self.code_chunk(about.0, &head, layout::data(buffer, length))
-        {
+        if let Some(coded) = self.code_chunk(id, (about.0, file), &head, layout::data(buffer, length)) {
             let head = ChunkHead { codec: Codec::Block, ..head };
             return self.send_coded(id, about, &head, coded);
         }
@@ -109,9 +117,23 @@ impl Worker {
     }
 
     /// Codes a chunk into the scratch, behind room for its headers; none where that does not pay.
-    fn code_chunk(&mut self, job: u64, head: &ChunkHead, data: Span) -> Option<usize> {
+    fn code_chunk(
+        &mut self,
+        lane: LaneId,
+        (job, file): (u64, FileId),
+        head: &ChunkHead,
+        data: Span,
+    ) -> Option<usize> {
+        let link =
+            self.lanes.get(&lane).and_then(|lane| self.links.get(&lane.peer)).copied().unwrap_or_default();
+        if self.has_baseline(file) {
+            return self.code_difference(link, file, head, data, HEAD_BYTES);
+        }
+        if !self.coding.is_on(link) {
+            return None;
+        }
         let plain = self.proactor.bytes(data);
-        let coded = self.coding.encode((job, head.object), plain, &mut self.scratch[HEAD_BYTES..]);
+        let coded = self.coding.encode(link, (job, head.object), plain, &mut self.scratch[HEAD_BYTES..]);
         self.figures.add(Counter::CompressBytesIn, head.length);
         self.figures.add(Counter::CompressBytesOut, coded.map_or(head.length, |length| length as u64));
         coded

@@ -105,7 +105,8 @@ impl Worker {
         self.engine_input(Input::Tick);
         self.watch_lanes();
         self.close_unused_files();
-        self.watch_coding();
+        self.forget_baselines();
+        self.follow_codecs();
         self.level_figures();
         self.figures.set(Counter::HeartbeatNs, monotonic_ns());
         self.report.publish(&self.figures);
@@ -113,14 +114,13 @@ impl Worker {
 }
 
 impl Worker {
-    /// Takes over codecs of a new plan, and lets them see what their work has brought.
-    fn watch_coding(&mut self) {
+    /// Takes over codecs of a new plan.
+    fn follow_codecs(&mut self) {
         let plan = self.node.plan();
         if plan.generation != self.coding_generation {
             self.coding_generation = plan.generation;
-            self.coding = Coding::new(&plan.transport);
+            self.coding = Coding::new(&plan.transport, self.node.worker_count());
         }
-        self.coding.watch(self.now, self.engine.acknowledged_bytes());
     }
 }
 

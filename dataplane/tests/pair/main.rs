@@ -1,6 +1,7 @@
 //! Two real dataplanes over loopback, the test in control's place: what is sent arrives.
 mod coding;
 mod data;
+mod deltas;
 mod events;
 mod fetch;
 mod files;

@@ -78,6 +78,8 @@ fn transport(shape: Shape) -> Transport {
         codec_level: 0,
         codec_adaptive: true,
         codec_ratio_min_thousandths: 1100,
+        deltas: false,
+        baseline_store_bytes: 1 << 30,
     }
 }
 

@@ -92,7 +92,12 @@ impl Line {
 
     /// Opens a job in the stranger's name.
     pub(crate) fn open(&mut self, job: u64, destination: &str) {
-        let open = JobOpen { attempt: 1, skip_unchanged: false, destination: destination.as_bytes() };
+        let open = JobOpen {
+            attempt: 1,
+            skip_unchanged: false,
+            baselines: true,
+            destination: destination.as_bytes(),
+        };
         let mut bytes = vec![0; 1024];
         let length =
             dwcp_abi::wire::frame(FrameKind::JobOpen, FLAG_OWNER, job, 1, &open, &mut bytes).unwrap();

@@ -46,10 +46,10 @@ impl Valve {
         self.allow(u64::MAX);
     }
 
-    /// Lets so many more bytes pass.
+    /// Lets so many more bytes pass, and no more even if it was open.
     pub(crate) fn allow(&self, bytes: u64) {
         let mut left = self.gate.left.lock().unwrap();
-        *left = left.saturating_add(bytes);
+        *left = if *left == u64::MAX { bytes } else { left.saturating_add(bytes) };
         self.gate.changed.notify_all();
     }
 }

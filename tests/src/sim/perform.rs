@@ -79,7 +79,9 @@ impl World {
                 self.use_buffer(node, worker, buffer);
                 self.start(node, worker, Op::Unpack { task, job, attempt, buffer, length });
             }
-            Output::Commit { job, object, verify } => self.start_commit(node, worker, job, object, verify),
+            Output::Commit { job, object, digest, verify } => {
+                self.start_commit(node, worker, job, object, verify.then_some(digest));
+            }
             Output::Discard { job, object, .. } => self.discard(node, job, object),
             Output::Finish { job } => {
                 let serial = self.nodes[node].trees.get(&job).map(|tree| tree.serial);

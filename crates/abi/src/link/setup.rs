@@ -102,6 +102,10 @@ records! {
         pub codec_adaptive: bool,
         /// Least ratio of plain to coded bytes for which a chunk is sent coded, in thousandths.
         pub codec_ratio_min_thousandths: u16,
+        /// 1 = differences are sent to what the other end has, where that is faster.
+        pub deltas: bool,
+        /// Bytes of what was sent that are kept for that.
+        pub baseline_store_bytes: u64,
     }
 
     /// A peer that may connect and be connected to.

@@ -82,6 +82,12 @@ counters! {
         EventsDropped = 32, "events_dropped", Total;
         /// The core that the worker is pinned to, plus one; 0 = none.
         Core = 33, "core", Level;
+        /// Plain bytes of chunks that were sent as differences to what the peer has.
+        DeltaBytesIn = 34, "delta_bytes_in", Total;
+        /// Bytes of those differences.
+        DeltaBytesOut = 35, "delta_bytes_out", Total;
+        /// Chunks that could not be made of what is here, and were asked for as they are.
+        DeltaChunksUnmade = 36, "delta_chunks_unmade", Total;
     }
 }
 

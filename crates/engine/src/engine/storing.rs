@@ -217,9 +217,9 @@ impl Engine {
         let state = self.receive_of(job, attempt).and_then(|receive| receive.objects.get_mut(&object));
         let Some(state) = state else { return };
         state.quiet += 1;
-        if state.quiet == workers && state.committing {
-            let verify = if state.unsure { state.end } else { None };
-            self.outputs.push_back(Output::Commit { job, object, verify });
+        if let Some(digest) = state.end.filter(|_| state.quiet == workers && state.committing) {
+            let verify = state.unsure;
+            self.outputs.push_back(Output::Commit { job, object, digest, verify });
         }
     }
 
