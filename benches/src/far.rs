@@ -1,11 +1,11 @@
 //! Two dataplanes at the ends of a long link, with the settings that they have out of the box: 32 lanes to begin with, TLS
-//! 1.3, buffers as the kernel makes them. Used by the bench `wan`.
+//! 1.3, buffers as the kernel makes them. Used by the benches `wan` and `versions`.
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use dwcp_abi::link::Transport;
-use dwcp_abi::shm::WorkerCounter;
+use dwcp_abi::shm::{NodeCounter, WorkerCounter};
 use dwcp_wan::Namespace;
 
 use crate::node::{Cipher, Node, Shape};
@@ -41,6 +41,10 @@ impl FarPair {
             connect_timeout_ms: 30_000,
             read_timeout_ms: 60_000,
             write_timeout_ms: 60_000,
+            codec: 3,
+            codec_level: 3,
+            deltas: true,
+            baseline_store_bytes: 4 << 30,
             ..shape.transport()
         };
         sender.plan_with(transport, &receiver, &address)?;
@@ -76,6 +80,14 @@ impl FarPair {
     /// It is gone.
     pub fn bytes_written(&self) -> Result<u64> {
         self.receiver.figure(WorkerCounter::PlainBytesReceived)
+    }
+
+    /// Versions that the sender keeps.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn kept(&self) -> Result<u64> {
+        self.sender.node_figure(NodeCounter::BaselinesKept)
     }
 
     /// Where things arrive.

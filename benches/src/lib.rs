@@ -1,5 +1,5 @@
 //! What the benches share: [`data`] sets, [`measure`] CPU time, [`peers`] to compare with, [`node`] a dataplane whose control
-//! the bench plays, [`pair`] two of them on loopback and [`far`] at the ends of a long link, [`site`] a whole node that is
+//! the bench plays, [`pair`] two of them on loopback and [`far`] at the ends of a long link or [`road`], [`site`] a whole node that is
 //! asked over [`http`], [`scratch`] files in memory, [`report`] rounds into tables and ratios.
 //!
 //! Each binary of this crate is one bench; `cargo xtask bench NAME` builds and runs it. All variants of a bench run in
@@ -14,6 +14,7 @@ pub mod node;
 pub mod pair;
 pub mod peers;
 pub mod report;
+pub mod road;
 pub mod scratch;
 pub mod site;
 

@@ -202,6 +202,14 @@ impl Node {
         pages.map(|page| Ok(page?.value(counter))).sum()
     }
 
+    /// A figure of the process.
+    ///
+    /// # Errors
+    /// It died while it wrote its figures.
+    pub fn node_figure(&self, counter: NodeCounter) -> Result<u64> {
+        Ok(self.link.node.figures()?.value(counter))
+    }
+
     fn await_end(&mut self, wanted: u64) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut record = vec![0; RECORD_BYTES_MAX];

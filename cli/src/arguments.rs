@@ -60,8 +60,8 @@ pub(crate) enum Command {
     Transfers(Transfers),
     /// Show the node at a glance; exits 0 healthy, 1 degraded, 2 unhealthy, 3 unreachable
     Status(StatusArguments),
-    /// Print the counters: per core, of the node, of the kernel programs
-    Stats,
+    /// Print the counters: per core, of the node, of the kernel programs; or what compression did
+    Stats(Stats),
     /// Look for what keeps the node from working well, and say what to do
     Doctor(Doctor),
     /// Look at what compression would do
@@ -167,6 +167,23 @@ pub(crate) struct Half {
     /// Program and arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Arguments of `stats`.
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// What to show; without it, every counter
+    pub(crate) subject: Option<StatsSubject>,
+    /// Everything that is known of it
+    #[arg(long, requires = "subject")]
+    pub(crate) detailed: bool,
+}
+
+/// What `stats` can be asked for alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StatsSubject {
+    /// Codecs and differences
+    Compression,
 }
 
 /// Parts of `compress`.

@@ -36,6 +36,19 @@ impl Figures {
         self.workers.iter().fold(0, |sum, worker| sum.wrapping_add(worker.value(counter)))
     }
 
+    /// What differences did.
+    pub(crate) fn deltas(&self) -> Deltas {
+        Deltas {
+            bytes_original: self.sum(WorkerCounter::DeltaBytesIn),
+            bytes_sent: self.sum(WorkerCounter::DeltaBytesOut),
+            chunks_unmade: self.sum(WorkerCounter::DeltaChunksUnmade),
+            named: self.node.value(NodeCounter::BaselinesNamed),
+            found: self.node.value(NodeCounter::BaselinesFound),
+            baselines: self.node.value(NodeCounter::BaselinesKept),
+            baseline_bytes: self.node.value(NodeCounter::BaselineBytes),
+        }
+    }
+
     /// Age of the oldest heartbeat of all workers and of the node.
     pub(crate) fn heartbeat_age(&self, monotonic_ns: u64) -> Option<Duration> {
         let node = (self.node.value(NodeCounter::HeartbeatNs) != 0)
@@ -43,6 +56,30 @@ impl Figures {
         let workers = self.workers.iter().map(|worker| worker.value(WorkerCounter::HeartbeatNs));
         let oldest = workers.chain(node).min()?;
         Some(Duration::from_nanos(monotonic_ns.saturating_sub(oldest)))
+    }
+}
+
+/// Differences to what receivers have, since the dataplane started, and what is kept for them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deltas {
+    pub(crate) bytes_original: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) chunks_unmade: u64,
+    pub(crate) baselines: u64,
+    pub(crate) baseline_bytes: u64,
+    named: u64,
+    found: u64,
+}
+
+impl Deltas {
+    /// Share of the bytes that differences saved; none before the first.
+    pub(crate) fn saved(&self) -> Option<f64> {
+        (self.bytes_original > 0).then(|| 1.0 - self.bytes_sent as f64 / self.bytes_original as f64)
+    }
+
+    /// Share of the files that both ends had a former version of; none before the first.
+    pub(crate) fn hit_rate(&self) -> Option<f64> {
+        (self.named > 0).then(|| self.found as f64 / self.named as f64)
     }
 }
 

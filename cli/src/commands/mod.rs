@@ -32,7 +32,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Fetch(arguments) => transfer::fetch(&context, &arguments).await,
         Command::Transfers(arguments) => transfers::run(&context, arguments).await,
         Command::Status(arguments) => status::run(&context, arguments.watch).await,
-        Command::Stats => stats::run(&context).await,
+        Command::Stats(stats) => stats::run(&context, &stats).await,
         Command::Doctor(arguments) => doctor::run(&context, &arguments).await,
         Command::Compress(command) => compress::run(&context, &command),
         Command::Config(command) => config::run(&context, command).await,

@@ -1,14 +1,19 @@
 //! `dwcp stats`: every counter there is, cores side by side.
 use std::collections::BTreeSet;
 
-use dwcp_api::{BpfStats, CoreStats, Stats};
+use dwcp_api::{BpfStats, CompressionStats, CoreStats, Stats};
 
+use crate::arguments::{Stats as Arguments, StatsSubject};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::output::{self, plain};
 use crate::table::{Side, Table};
+use crate::units;
 
-pub(super) async fn run(context: &Context) -> Result<Code, Failure> {
+pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<Code, Failure> {
+    if arguments.subject == Some(StatsSubject::Compression) {
+        return compression(context, arguments.detailed).await;
+    }
     let stats = context.client()?.stats().await?;
     if context.json {
         output::json(&stats)?;
@@ -16,6 +21,37 @@ pub(super) async fn run(context: &Context) -> Result<Code, Failure> {
         output::result(&render(&stats))?;
     }
     Ok(Code::Ok)
+}
+
+async fn compression(context: &Context, detailed: bool) -> Result<Code, Failure> {
+    let stats = context.client()?.compression_stats().await?;
+    if context.json {
+        output::json(&stats)?;
+    } else {
+        output::result(&render_compression(&stats, detailed))?;
+    }
+    Ok(Code::Ok)
+}
+
+fn render_compression(stats: &CompressionStats, detailed: bool) -> String {
+    let mut table = Table::new(&[("COMPRESSION", Side::Left), ("VALUE", Side::Right)]);
+    let none = || "-".to_owned();
+    let percent = |share: f64| format!("{share:.1} %");
+    let codec = if stats.enabled { plain(&stats.algorithm) } else { "off".to_owned() };
+    table.row(["codec".to_owned(), codec]);
+    table.row(["saved, 5 minutes".to_owned(), stats.savings_percent.map_or_else(none, percent)]);
+    table.row(["original".to_owned(), units::bytes(stats.bytes_original)]);
+    table.row(["sent for it".to_owned(), units::bytes(stats.bytes_compressed)]);
+    if detailed {
+        let hits = stats.delta_hit_rate.map(|rate| 100.0 * rate);
+        table.row(["of that, sent as differences".to_owned(), units::bytes(stats.delta_bytes_original)]);
+        table.row(["differences".to_owned(), units::bytes(stats.delta_bytes_sent)]);
+        table.row(["former versions at both ends".to_owned(), hits.map_or_else(none, percent)]);
+        table.row(["chunks that could not be made".to_owned(), stats.delta_chunks_unmade.to_string()]);
+        table.row(["versions kept".to_owned(), stats.baselines.to_string()]);
+        table.row(["their bytes".to_owned(), units::bytes(stats.baseline_bytes)]);
+    }
+    table.render()
 }
 
 fn render(stats: &Stats) -> String {

@@ -49,6 +49,7 @@ pub(super) async fn compression(State(app): State<Arc<App>>) -> Response {
     let settings = app.settings();
     let shared = app.lock();
     let ratio = shared.rates.compression_ratio();
+    let deltas = shared.figures.deltas();
     let document = CompressionStats {
         schema: CompressionStats::SCHEMA,
         enabled: settings.config.compression.enabled,
@@ -57,6 +58,12 @@ pub(super) async fn compression(State(app): State<Arc<App>>) -> Response {
         savings_percent: ratio.map(|ratio| 100.0 * (1.0 - 1.0 / ratio)),
         bytes_original: shared.figures.sum(WorkerCounter::CompressBytesIn),
         bytes_compressed: shared.figures.sum(WorkerCounter::CompressBytesOut),
+        delta_bytes_original: deltas.bytes_original,
+        delta_bytes_sent: deltas.bytes_sent,
+        delta_hit_rate: deltas.hit_rate(),
+        delta_chunks_unmade: deltas.chunks_unmade,
+        baselines: deltas.baselines,
+        baseline_bytes: deltas.baseline_bytes,
     };
     drop(shared);
     json(StatusCode::OK, &document)

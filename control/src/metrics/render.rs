@@ -142,6 +142,12 @@ fn median_ms(buckets: &[u64; LATENCY_BUCKETS]) -> Option<f64> {
 fn compression(page: &mut Page, shared: &Shared) {
     page.one("dwcp_hde_bytes_original_total", shared.figures.sum(WorkerCounter::CompressBytesIn));
     page.one("dwcp_hde_bytes_compressed_total", shared.figures.sum(WorkerCounter::CompressBytesOut));
+    let deltas = shared.figures.deltas();
+    page.one("dwcp_hde_baselines_synced", deltas.baselines);
+    page.one("dwcp_hde_baseline_bytes", deltas.baseline_bytes);
+    page.one("dwcp_hde_delta_encoding_ratio", deltas.saved());
+    page.one("dwcp_hde_delta_hit_rate", deltas.hit_rate());
+    page.one("dwcp_hde_delta_chunks_unmade_total", deltas.chunks_unmade);
     let ratio = shared.rates.compression_ratio();
     page.one("dwcp_hde_compression_ratio", ratio);
     page.one("dwcp_compression_ratio", ratio.map(|ratio| 100.0 * (1.0 - 1.0 / ratio)));

@@ -55,6 +55,11 @@ families! {
     "dwcp_transport_bytes_received_total" Counter "Alias of dwcp_amst_bytes_received_total.";
     "dwcp_hde_bytes_original_total" Counter "Bytes given to compression.";
     "dwcp_hde_bytes_compressed_total" Counter "Bytes that compression made of them.";
+    "dwcp_hde_baselines_synced" Gauge "Versions of sent files that this node keeps, because a receiver has them, too.";
+    "dwcp_hde_baseline_bytes" Gauge "Bytes of the versions that are kept.";
+    "dwcp_hde_delta_encoding_ratio" Gauge "1 - differences by original bytes of chunks that were sent as differences; NaN before the first.";
+    "dwcp_hde_delta_hit_rate" Gauge "Share of the files that a receiver had a former version of, and this node as well; NaN before the first.";
+    "dwcp_hde_delta_chunks_unmade_total" Counter "Chunks of differences that could not be made here and were sent as they are.";
     "dwcp_hde_compression_ratio" Gauge "Original by compressed bytes over 5 minutes; NaN until 1 MiB was compressed.";
     "dwcp_compression_ratio" Gauge "Percent saved by compression over 5 minutes; NaN until 1 MiB was compressed.";
     "dwcp_requests_total" Counter "Jobs and objects begun.";

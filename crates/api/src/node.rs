@@ -56,8 +56,20 @@ pub struct CompressionStats {
     pub savings_percent: Option<f64>,
     /// Bytes given to the codec.
     pub bytes_original: u64,
-    /// Bytes that it made of them.
+    /// Bytes that it made of them, differences included.
     pub bytes_compressed: u64,
+    /// Bytes of chunks that were sent as differences to what the receiver has.
+    pub delta_bytes_original: u64,
+    /// Bytes of those differences.
+    pub delta_bytes_sent: u64,
+    /// Share of the files that a receiver had a former version of, and this node as well; null before the first.
+    pub delta_hit_rate: Option<f64>,
+    /// Chunks of differences that could not be made here, and were asked for as they are.
+    pub delta_chunks_unmade: u64,
+    /// Versions of sent files that are kept.
+    pub baselines: u64,
+    /// Bytes of them.
+    pub baseline_bytes: u64,
 }
 
 /// Answer of everything about draining.

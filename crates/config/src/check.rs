@@ -1,7 +1,7 @@
 //! Rules between keys. Called by the loader when all layers are read; it knows nothing of files.
 use std::collections::HashMap;
 
-use crate::model::{Algorithm, Config, Export, ExportPeers, Identity, Peer};
+use crate::model::{Config, Export, ExportPeers, Identity, Peer};
 use crate::nearest::nearest;
 use crate::value::{Value, shorten};
 

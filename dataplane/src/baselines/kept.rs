@@ -6,6 +6,7 @@ use std::io::{self, Seek as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -23,6 +24,21 @@ use crate::tree::{Fingerprint, verify_unchanged};
 pub struct Kept {
     store: Option<Arc<Store>>,
     orders: Option<Sender<Order>>,
+    named: AtomicU64,
+    found: AtomicU64,
+}
+
+/// What there is, and what it was good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptFigures {
+    /// Versions.
+    pub kept: u64,
+    /// Bytes of them.
+    pub kept_bytes: u64,
+    /// Times that a receiver named what it has.
+    pub named: u64,
+    /// Times that this was here, too.
+    pub found: u64,
 }
 
 #[derive(Debug)]
@@ -72,7 +88,7 @@ impl Kept {
         let (orders, received) = bounded(ORDERS_MAX);
         let shared = Arc::clone(&store);
         thread::Builder::new().name("baselines".into()).spawn(move || shared.run(&received))?;
-        Ok(Self { store: Some(store), orders: Some(orders) })
+        Ok(Self { store: Some(store), orders: Some(orders), ..Self::default() })
     }
 
     /// Bytes that may be kept, as configured.
@@ -95,6 +111,13 @@ impl Kept {
     /// Makes a version ready to be searched; none where it is not here.
     #[must_use]
     pub fn find(&self, held: Held) -> Option<Against> {
+        self.named.fetch_add(1, Ordering::Relaxed);
+        let against = self.look(held)?;
+        self.found.fetch_add(1, Ordering::Relaxed);
+        Some(against)
+    }
+
+    fn look(&self, held: Held) -> Option<Against> {
         let store = self.store.as_ref()?;
         let file = File::open(store.path(held.content)).ok()?;
         let length = file.metadata().ok()?.len();
@@ -118,13 +141,15 @@ impl Kept {
         }
     }
 
-    /// Versions that are kept, and their bytes.
+    /// What there is.
     #[must_use]
-    pub fn figures(&self) -> (u64, u64) {
-        self.store.as_ref().map_or((0, 0), |store| {
+    pub fn figures(&self) -> KeptFigures {
+        let (named, found) = (self.named.load(Ordering::Relaxed), self.found.load(Ordering::Relaxed));
+        let (kept, kept_bytes) = self.store.as_ref().map_or((0, 0), |store| {
             let versions = store.lock();
             (versions.count() as u64, versions.stored_bytes())
-        })
+        });
+        KeptFigures { kept, kept_bytes, named, found }
     }
 }
 
@@ -238,7 +263,7 @@ mod tests {
 
     fn wait_for(kept: &Kept, versions: u64) {
         let start = Instant::now();
-        while kept.figures().0 != versions {
+        while kept.figures().kept != versions {
             assert!(start.elapsed() < Duration::from_secs(20), "{:?}", kept.figures());
             thread::sleep(Duration::from_millis(5));
         }
@@ -262,7 +287,9 @@ mod tests {
         wait_for(&kept, 2);
         fs::write(space.path().join("baselines").join(name(second.content)), [9; 300_000]).unwrap();
         assert!(kept.find(second).is_none());
-        assert_eq!(kept.figures(), (1, 300_000));
+        let figures = kept.figures();
+        assert_eq!((figures.kept, figures.kept_bytes), (1, 300_000));
+        assert_eq!((figures.named, figures.found), (2, 1));
     }
 
     #[test]
@@ -283,7 +310,7 @@ mod tests {
             assert!(start.elapsed() < Duration::from_secs(20));
             thread::sleep(Duration::from_millis(5));
         }
-        assert!(kept.figures().1 <= 1_000_000);
+        assert!(kept.figures().kept_bytes <= 1_000_000);
         send(&kept, &space.path().join("long"), &[1; 600_000]);
         let path = space.path().join("changes");
         let file = File::create(&path).unwrap();

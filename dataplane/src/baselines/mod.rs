@@ -9,4 +9,4 @@ mod kept;
 pub use against::{Against, Ground};
 pub use contents::Contents;
 pub use file::FileBaseline;
-pub use kept::Kept;
+pub use kept::{Kept, KeptFigures};

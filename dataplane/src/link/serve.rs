@@ -241,6 +241,7 @@ impl Server {
         self.figures.published = Some(Instant::now());
         let mut figures = NodeFigures::default();
         let door = running.door.counters().figures();
+        let baselines = running.node.kept.figures();
         let counted = [
             (NodeCounter::StartUnixNs, start_unix_ns()),
             (NodeCounter::ResidentBytes, dwcp_sys::process::resident_bytes().unwrap_or(0)),
@@ -252,6 +253,10 @@ impl Server {
             (NodeCounter::HalfOpen, door.half_open),
             (NodeCounter::Workers, running.link.workers.len() as u64),
             (NodeCounter::HeartbeatNs, monotonic_ns()),
+            (NodeCounter::BaselinesKept, baselines.kept),
+            (NodeCounter::BaselineBytes, baselines.kept_bytes),
+            (NodeCounter::BaselinesNamed, baselines.named),
+            (NodeCounter::BaselinesFound, baselines.found),
         ];
         for (counter, value) in counted {
             figures.set(counter, value);

@@ -7,15 +7,14 @@
 //! Words behind the name select the rows whose label holds all of them. `DWCP_BENCH_SECONDS` is the length of a stream.
 mod ours;
 mod peers;
-mod road;
 mod row;
 
 use anyhow::{Result, bail};
 use dwcp_benches::report::load;
+use dwcp_benches::road::{Congestion, LINKS, Road, Tuning};
 use dwcp_benches::scratch::Scratch;
 use dwcp_benches::setting;
 use dwcp_wan::unavailable;
-use road::{Congestion, LINKS, Road, Tuning};
 use row::{Outcome, Row, print_header};
 
 fn main() -> Result<()> {
@@ -122,7 +121,11 @@ impl Bench {
             }
         }
         let tools = [Tool::Ours(Bbr), Tool::OursPacked, Tool::Rsync(Bbr, Tuning::None)];
-        all.extend(tools.map(|tool| Planned { link: road::LINK_FOR_TREES, kind: Kind::Tree, tool }));
+        all.extend(tools.map(|tool| Planned {
+            link: dwcp_benches::road::LINK_FOR_TREES,
+            kind: Kind::Tree,
+            tool,
+        }));
         all
     }
 

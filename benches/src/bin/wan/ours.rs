@@ -9,8 +9,8 @@ use dwcp_benches::node::{BBR, CUBIC};
 use dwcp_benches::scratch::{Scratch, same};
 use dwcp_wan::Emulator;
 
-use crate::road::{Congestion, Road, SETTLED};
 use crate::row::Outcome;
+use dwcp_benches::road::{Congestion, Road, SETTLED};
 
 /// Ten seconds, say, of a file that takes longer; counted where it is written. Lanes are made within the time.
 pub(crate) fn stream(

@@ -10,8 +10,8 @@ use dwcp_benches::peers::installed;
 use dwcp_benches::scratch::{Scratch, same};
 use serde_json::Value;
 
-use crate::road::{Congestion, FIRST, Road, SECOND, SETTLED, await_listener, start};
 use crate::row::Outcome;
+use dwcp_benches::road::{Congestion, FIRST, Road, SECOND, SETTLED, await_listener, start};
 
 const PORT: u16 = 5_201;
 
@@ -97,7 +97,7 @@ fn rsync_client(source: &Path) -> Command {
 fn rsync_daemon(
     road: &Road,
     scratch: &Scratch,
-) -> Result<Option<(crate::road::Running, std::path::PathBuf)>> {
+) -> Result<Option<(dwcp_benches::road::Running, std::path::PathBuf)>> {
     if !installed("rsync") {
         return Ok(None);
     }
@@ -149,7 +149,7 @@ pub(crate) fn aria2(road: &Road, scratch: &Scratch, source: &Path, bytes: u64) -
 }
 
 /// rclone's own server, which knows ranges.
-fn http_server(road: &Road, source: &Path) -> Result<Option<crate::road::Running>> {
+fn http_server(road: &Road, source: &Path) -> Result<Option<dwcp_benches::road::Running>> {
     if !installed("rclone") {
         return Ok(None);
     }

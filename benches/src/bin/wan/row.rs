@@ -2,7 +2,7 @@
 use dwcp_wan::Snapshot;
 use serde_json::{Value, json};
 
-use crate::road::{Counted, LinkRow};
+use dwcp_benches::road::{Counted, LinkRow};
 
 /// What a program did.
 #[derive(Debug)]

@@ -41,6 +41,14 @@ counters! {
         HeartbeatNs = 10, "heartbeat_ns", Level;
         /// Packets whose headers the kernel programs found damaged or cut short.
         OddPackets = 11, "odd_packets", Total;
+        /// Versions of what was sent that are kept.
+        BaselinesKept = 12, "baselines_kept", Level;
+        /// Bytes of them.
+        BaselineBytes = 13, "baseline_bytes", Level;
+        /// Files for which a receiver named what it has.
+        BaselinesNamed = 14, "baselines_named", Total;
+        /// Those of them that this node has as well.
+        BaselinesFound = 15, "baselines_found", Total;
     }
 }
 

@@ -19,8 +19,8 @@ pub use error::ClientError;
 pub use events::{TransferEvent, TransferEvents};
 
 use crate::{
-    ConfigDocument, Document, Health, PeerList, Ready, Stats, Status, Transfer, TransferId, TransferList,
-    TransferQuery, TransferRequest, paths,
+    CompressionStats, ConfigDocument, Document, Health, PeerList, Ready, Stats, Status, Transfer, TransferId,
+    TransferList, TransferQuery, TransferRequest, paths,
 };
 use connection::Reply;
 
@@ -102,6 +102,14 @@ impl Client {
     /// Any [`ClientError`].
     pub async fn stats(&self) -> Result<Stats, ClientError> {
         self.document(paths::STATS).await
+    }
+
+    /// `GET /api/v1/dwcp/hde/stats`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn compression_stats(&self) -> Result<CompressionStats, ClientError> {
+        self.document(paths::HDE_STATS).await
     }
 
     /// `GET /api/v1/dwcp/peers`.

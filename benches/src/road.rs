@@ -1,4 +1,4 @@
-//! The links of the bench, and one of them laid: the emulator, the settings of its ends, and what is counted around a
+//! The links of the benches `wan` and `versions`, and one of them laid: the emulator, the settings of its ends, and what is counted around a
 //! piece of work.
 use std::fmt;
 use std::fs;
@@ -12,16 +12,27 @@ use dwcp_wan::{Counters, Emulator, Link, Namespace, Snapshot};
 
 /// A link of the bench.
 #[derive(Debug)]
-pub(crate) struct LinkRow {
-    pub(crate) name: &'static str,
-    pub(crate) spec: &'static str,
-    pub(crate) rate_bits_per_s: u64,
+pub struct LinkRow {
+    /// For people.
+    pub name: &'static str,
+    /// For the emulator, one direction.
+    pub spec: &'static str,
+    /// Its rate.
+    pub rate_bits_per_s: u64,
     /// Share of segments that it loses.
-    pub(crate) loss: f64,
+    pub loss: f64,
 }
 
+/// What versions are sent over.
+pub const SLOW_LINK: LinkRow = LinkRow {
+    name: "200 Mbit/s 50 ms",
+    spec: "rate=200mbit,delay=25ms",
+    rate_bits_per_s: GBIT / 5,
+    loss: 0.0,
+};
+
 /// Alike in both directions; the buffer before each bottleneck holds one round trip.
-pub(crate) const LINKS: &[LinkRow] = &[
+pub const LINKS: &[LinkRow] = &[
     LinkRow { name: "1 Gbit/s 20 ms 0%", spec: "rate=1gbit,delay=10ms", rate_bits_per_s: GBIT, loss: 0.0 },
     LinkRow { name: "1 Gbit/s 100 ms 0%", spec: "rate=1gbit,delay=50ms", rate_bits_per_s: GBIT, loss: 0.0 },
     LinkRow {
@@ -45,19 +56,23 @@ pub(crate) const LINKS: &[LinkRow] = &[
 ];
 
 /// Small files cross 100 ms without loss.
-pub(crate) const LINK_FOR_TREES: usize = 1;
+pub const LINK_FOR_TREES: usize = 1;
 
 const GBIT: u64 = 1_000_000_000;
 
 /// Congestion control of a row's sockets.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Congestion {
+pub enum Congestion {
+    /// RFC 9438.
     Cubic,
+    /// Version 1 of BBR.
     Bbr,
 }
 
 impl Congestion {
-    pub(crate) fn name(self) -> &'static str {
+    /// As the kernel calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Cubic => "cubic",
             Self::Bbr => "bbr",
@@ -73,7 +88,7 @@ impl fmt::Display for Congestion {
 
 /// What somebody did to the hosts.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Tuning {
+pub enum Tuning {
     /// Nothing: the kernel's defaults.
     None,
     /// Buffers of TCP may grow to 64 MiB at both ends.
@@ -90,36 +105,49 @@ impl fmt::Display for Tuning {
 }
 
 /// A link that stands.
-pub(crate) struct Road {
-    pub(crate) link: &'static LinkRow,
+pub struct Road {
+    /// Which.
+    pub link: &'static LinkRow,
     emulator: Emulator,
 }
 
 /// What the kernel and the link counted during a piece of work.
 #[derive(Debug, Clone)]
-pub(crate) struct Counted {
+pub struct Counted {
     /// Segments sent again by the first end's TCP, of all that it sent.
-    pub(crate) resent: f64,
+    pub resent: f64,
     /// The direction of the payload once [`SETTLED`] was over, or all of it where it took no longer.
-    pub(crate) settled: Counters,
+    pub settled: Counters,
+    /// The same direction from the beginning.
+    pub all: Counters,
 }
 
 impl Road {
-    pub(crate) fn lay(link: &'static LinkRow) -> Result<Self> {
+    /// Lays a link.
+    ///
+    /// # Errors
+    /// No rights, or no tunnel device.
+    pub fn lay(link: &'static LinkRow) -> Result<Self> {
         Ok(Self { link, emulator: Emulator::start(&Link::both_ways(link.spec)?)? })
     }
 
     /// The end that payload leaves.
-    pub(crate) fn first(&self) -> &Namespace {
+    #[must_use]
+    pub fn first(&self) -> &Namespace {
         self.emulator.first()
     }
 
     /// The end that it arrives at.
-    pub(crate) fn second(&self) -> &Namespace {
+    #[must_use]
+    pub fn second(&self) -> &Namespace {
         self.emulator.second()
     }
 
-    pub(crate) fn tune(&self, tuning: Tuning) -> io::Result<()> {
+    /// Gives both ends the tuning.
+    ///
+    /// # Errors
+    /// A setting is not there.
+    pub fn tune(&self, tuning: Tuning) -> io::Result<()> {
         if tuning == Tuning::ByHand {
             for end in [self.first(), self.second()] {
                 end.set("net/ipv4/tcp_rmem", "4096 131072 67108864")?;
@@ -130,7 +158,10 @@ impl Road {
     }
 
     /// For programs that choose no congestion control of their own: the route does (ip-route(8), `congctl`).
-    pub(crate) fn prepare(&self, congestion: Congestion, tuning: Tuning) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// A setting is not there.
+    pub fn prepare(&self, congestion: Congestion, tuning: Tuning) -> io::Result<()> {
         self.tune(tuning)?;
         for (end, peer) in [(self.first(), SECOND), (self.second(), FIRST)] {
             end.ip(&format!("route change {peer} dev wan0 congctl {}", congestion.name()))?;
@@ -139,7 +170,10 @@ impl Road {
     }
 
     /// Does the work and says what was counted meanwhile.
-    pub(crate) fn count<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Counted)> {
+    ///
+    /// # Errors
+    /// The work's.
+    pub fn count<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Counted)> {
         let tcp = self.first().tcp_totals()?;
         let (over, is_over) = mpsc::channel::<()>();
         let before = self.emulator.snapshot();
@@ -155,22 +189,36 @@ impl Road {
         let (tcp_end, end) = (self.first().tcp_totals()?, self.emulator.snapshot());
         let (sent, resent) = (tcp_end.sent - tcp.sent, tcp_end.resent - tcp.resent);
         let resent = resent as f64 / (sent + resent).max(1) as f64;
-        Ok((done?, Counted { resent, settled: end.there.since(&settled.unwrap_or(before).there) }))
+        Ok((
+            done?,
+            Counted {
+                resent,
+                settled: end.there.since(&settled.unwrap_or_else(|| before.clone()).there),
+                all: end.there.since(&before.there),
+            },
+        ))
     }
 
-    pub(crate) fn close(self) -> Result<Snapshot> {
+    /// Takes it away; what it counted.
+    ///
+    /// # Errors
+    /// The emulator has failed meanwhile.
+    pub fn close(self) -> Result<Snapshot> {
         Ok(self.emulator.stop()?)
     }
 }
 
 /// Starts a program at an end. It ends with the value.
-pub(crate) fn start(end: &Namespace, command: &mut Command) -> Result<Running> {
+///
+/// # Errors
+/// It is not there.
+pub fn start(end: &Namespace, command: &mut Command) -> Result<Running> {
     let child = end.run(|| command.spawn()).with_context(|| format!("{command:?}"))?;
     Ok(Running(child))
 }
 
 /// A program that is killed when nobody wants it any more.
-pub(crate) struct Running(pub(crate) Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -181,7 +229,10 @@ impl Drop for Running {
 }
 
 /// Waits until somebody listens on a port at an end, without connecting: some servers take one client only.
-pub(crate) fn await_listener(end: &Namespace, port: u16) -> Result<()> {
+///
+/// # Errors
+/// Nobody does in time.
+pub fn await_listener(end: &Namespace, port: u16) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
     // `sl local_address rem_address st …`; state 0A is LISTEN.
     let wanted = format!(":{port:04X}");
@@ -203,6 +254,8 @@ pub(crate) fn await_listener(end: &Namespace, port: u16) -> Result<()> {
 }
 
 /// When a stream's start is over.
-pub(crate) const SETTLED: Duration = Duration::from_secs(2);
-pub(crate) const FIRST: &str = "10.78.0.1";
-pub(crate) const SECOND: &str = "10.78.0.2";
+pub const SETTLED: Duration = Duration::from_secs(2);
+/// Address of the end that payload leaves.
+pub const FIRST: &str = "10.78.0.1";
+/// Address of the other.
+pub const SECOND: &str = "10.78.0.2";
