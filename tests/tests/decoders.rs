@@ -80,7 +80,7 @@ fn frames_of_the_wire() {
         Ack: ack,
         ChunkHead: head,
         PackHead: PackHead { number: 1, attempt: 2, reserved: 0 },
-        JobOpen<'_>: JobOpen { attempt: 1, skip_unchanged: true, baselines: true, destination: b"/there" },
+        JobOpen<'_>: JobOpen { attempt: 1, skip_unchanged: true, baselines: true, packs: 0, destination: b"/there" },
         FetchRequest<'_>: FetchRequest { attempt: 1, skip_unchanged: false, sources: b"\x02\0/a" },
         JobAccept: JobAccept { question: true },
         ObjectOpened: ObjectOpened {

@@ -135,6 +135,9 @@ impl Node {
                 self.handle(worker, Input::SourceChecked { job, object, check });
             }
             Output::OpenReceiver { job, .. } => self.handle(worker, Input::ReceiverOpened { job, result }),
+            Output::Unpack { task, early: true, .. } if self.rng.chance(100) => {
+                self.handle(worker, Input::Unclaimed { task });
+            }
             Output::Unpack { task, .. } => self.unpack(worker, task),
             Output::Commit { job, object, .. } => {
                 self.handle(worker, Input::Committed { job, object, result });

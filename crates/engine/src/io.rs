@@ -210,6 +210,8 @@ pub enum Input<'a> {
         failures: u64,
         fatal: Option<(Code, &'a str)>,
     },
+    /// An early pack has waited long enough for its job.
+    Unclaimed { task: TaskId },
     /// An object has its final name, or cannot have it.
     Committed { job: JobKey, object: u64, result: Result<(), (Code, &'a str)> },
     /// Everything of the job is durable, or cannot be.
@@ -297,8 +299,9 @@ pub enum Output {
         baselines: bool,
     },
     /// Unpack the `length` bytes behind the pack's head; ends in `Unpacked`, with nothing in it where the tree is
-    /// gone or another attempt's.
-    Unpack { task: TaskId, job: JobKey, attempt: u32, buffer: BufferId, length: u32 },
+    /// gone or another attempt's. An `early` one may come before its job, and waits a while for the tree, or ends in
+    /// `Unclaimed`.
+    Unpack { task: TaskId, job: JobKey, attempt: u32, early: bool, buffer: BufferId, length: u32 },
     /// Make an object durable under its final name; ends in `Committed`. With `verify`, only if the file has this
     /// digest: a part of it may have been written twice, or is of a former attempt. Nothing of it remains otherwise.
     Commit { job: JobKey, object: u64, digest: Hash, verify: bool },

@@ -5,9 +5,10 @@ mod first_seen;
 mod receiving;
 mod sending;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use dwcp_abi::wire::{Code, Held};
@@ -85,16 +86,33 @@ pub enum TreeReply {
         failures: u64,
         fatal: Option<Refusal>,
     },
+    /// An early pack has waited long enough for its job.
+    Unclaimed { task: TaskId },
     /// An object is committed, or cannot be.
     Committed { job: JobKey, object: u64, result: Result<(), Refusal> },
     /// The tree is closed. `text` has a line per failure.
     Finished { job: JobKey, result: Result<(), Refusal>, failures: u64, text: String },
 }
 
+/// Whether somebody will unpack a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in good hands.
+    Yes,
+    /// Its job is not here.
+    NoJob,
+    /// Its job may come, but too many packs wait for theirs.
+    NoRoom,
+}
+
 /// The receiving threads of the process: packs arrive on any worker.
 #[derive(Debug, Default)]
 pub struct ReceiveTrees {
     trees: Mutex<HashMap<JobKey, Running>>,
+    /// Packs that came before their job, and when.
+    early: Mutex<Vec<(JobKey, Instant, ReceiveOrder)>>,
+    /// Jobs that are over: nothing of them is early.
+    over: Mutex<VecDeque<JobKey>>,
     /// Threads of jobs that are over, and may still be removing what is incomplete.
     ending: Mutex<HashMap<JobKey, JoinHandle<()>>>,
 }
@@ -109,8 +127,42 @@ struct Running {
 impl ReceiveTrees {
     /// Makes a job's thread known to all workers.
     pub fn insert(&self, job: JobKey, serial: u64, orders: Sender<ReceiveOrder>, thread: JoinHandle<()>) {
-        let running = Running { serial, orders, thread };
-        self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(job, running);
+        // Both at once: a pack finds the thread, or is found here.
+        let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, _, order) in early.extract_if(.., |(other, _, _)| *other == job) {
+            // The thread lives: its end of the channel is in its hands.
+            drop(orders.send(order));
+        }
+        self.over.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != job);
+        trees.insert(job, Running { serial, orders, thread });
+    }
+
+    /// Has a pack unpacked. One that is early, and came at this time, waits for its job where that is not here yet.
+    pub fn unpack(&self, job: JobKey, order: ReceiveOrder, early: Option<Instant>) -> Taken {
+        let trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = trees.get(&job) {
+            return running.orders.send(order).map_or(Taken::NoJob, |()| Taken::Yes);
+        }
+        let is_over = || self.over.lock().unwrap_or_else(PoisonError::into_inner).contains(&job);
+        let Some(now) = early.filter(|_| !is_over()) else { return Taken::NoJob };
+        let mut waiting = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= EARLY_MAX {
+            return Taken::NoRoom;
+        }
+        waiting.push((job, now, order));
+        Taken::Yes
+    }
+
+    /// Workers and tasks of early packs that have waited long enough.
+    pub fn take_late(&self, now: Instant) -> Vec<(u16, TaskId)> {
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = early.extract_if(.., |(_, since, _)| now.saturating_duration_since(*since) > EARLY_WAIT);
+        let task = |(_, _, order)| match order {
+            ReceiveOrder::Unpack { worker, task, .. } => Some((worker, task)),
+            _ => None,
+        };
+        late.filter_map(task).collect()
     }
 
     /// The thread of a former attempt that has not ended yet. Both use the same temporary names.
@@ -137,6 +189,10 @@ impl ReceiveTrees {
         let Some(running) = self.trees.lock().unwrap_or_else(PoisonError::into_inner).remove(&job) else {
             return;
         };
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        over.truncate(OVER_MAX - 1);
+        over.push_front(job);
+        drop(over);
         if leftovers == Leftovers::Remove {
             // A thread that ended has left nothing.
             drop(running.orders.send(ReceiveOrder::Abandon));
@@ -147,6 +203,12 @@ impl ReceiveTrees {
     }
 }
 
+/// Packs that wait for their job: half a MiB each.
+const EARLY_MAX: usize = 32;
+/// Jobs that are remembered as over.
+const OVER_MAX: usize = 256;
+/// How long they do. A job that was sent before its packs comes within a round trip.
+const EARLY_WAIT: Duration = Duration::from_secs(5);
 /// Lines about failures that one message may have.
 const FAILURE_LINES_MAX: usize = 20;
 

@@ -196,8 +196,14 @@ mod tests {
     #[test]
     fn a_slow_path_is_worth_more_time() {
         let mut coding = coding(3, true);
-        let text: Vec<u8> =
-            (0..100_000u32).flat_map(|number| (number % 977).to_string().into_bytes()).collect();
+        // Words that come again in ever other company.
+        let mut state = 7u64;
+        let mut word = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let number = (state >> 33) % 3000;
+            format!("{:x} ", number * number * 7_919)
+        };
+        let text: Vec<u8> = (0..60_000).flat_map(|_| word().into_bytes()).collect();
         let plain = &text[..CHUNK_BYTES as usize / 2];
         let fast = Link { is_long: true, bytes_per_s: Some(500_000_000) };
         let slow = length(&mut coding, SLOW, plain).expect("text gets smaller");

@@ -9,7 +9,7 @@ use super::lane::Waiting;
 use super::layout;
 use crate::door::DialOrder;
 use crate::jobs::{
-    Destination, ReceiveOrder, ReceiveTree, ScanOrder, TreeReply, exported_sources, nothing_unpacked,
+    Destination, ReceiveOrder, ReceiveTree, ScanOrder, Taken, TreeReply, exported_sources, nothing_unpacked,
     start_receiver, start_scanner,
 };
 use crate::node::Inbox;
@@ -84,8 +84,8 @@ impl Worker {
                 let options = Options { skip_unchanged, baselines, ..Options::default() };
                 self.open_receiver((job, attempt), destination, options);
             }
-            Output::Unpack { task, job, attempt, buffer, length } => {
-                self.unpack(task, (job, attempt), layout::data(buffer, length));
+            Output::Unpack { task, job, attempt, early, buffer, length } => {
+                self.unpack(task, (job, attempt, early), layout::data(buffer, length));
             }
             Output::Commit { job, object, digest, verify } => {
                 self.order_store(job, ReceiveOrder::Commit { object, digest, verify });
@@ -181,16 +181,23 @@ impl Worker {
         }
     }
 
-    fn unpack(&mut self, task: TaskId, (job, attempt): (JobKey, u32), span: Span) {
-        let Some(orders) = self.node.receive_trees.get(job) else {
-            // The job is over; its last word says how.
-            return self.hear_tree(nothing_unpacked(task));
-        };
+    fn unpack(&mut self, task: TaskId, (job, attempt, early): (JobKey, u32, bool), span: Span) {
         let mut pack = self.rooms.pop().unwrap_or_default();
         pack.clear();
         pack.extend_from_slice(self.proactor.bytes(span));
-        if orders.send(ReceiveOrder::Unpack { worker: self.index, task, attempt, pack }).is_err() {
-            self.hear_tree(nothing_unpacked(task));
+        let (order, now) = (ReceiveOrder::Unpack { worker: self.index, task, attempt, pack }, self.now);
+        match self.node.receive_trees.unpack(job, order, early.then_some(now)) {
+            Taken::Yes => {}
+            // The job is over; its last word says how.
+            Taken::NoJob => self.hear_tree(nothing_unpacked(task)),
+            Taken::NoRoom => self.hear_tree(TreeReply::Unclaimed { task }),
+        }
+    }
+
+    /// Early packs whose job never came are not waited for any longer.
+    pub(super) fn give_up_early_packs(&mut self) {
+        for (worker, task) in self.node.receive_trees.take_late(self.now) {
+            self.node.post(worker, Inbox::Tree { serial: 0, reply: TreeReply::Unclaimed { task } });
         }
     }
 
@@ -222,7 +229,7 @@ impl Worker {
             | TreeReply::Committed { job, .. }
             | TreeReply::Finished { job, .. } => self.node.receive_trees.serial(*job),
             // A task, which ends whatever became of its job.
-            TreeReply::Unpacked { .. } => Some(serial),
+            TreeReply::Unpacked { .. } | TreeReply::Unclaimed { .. } => Some(serial),
         };
         if current == Some(serial) {
             return self.hear_tree(reply);
@@ -269,6 +276,7 @@ impl Worker {
                 self.figures.add(Counter::PlainBytesReceived, bytes);
                 self.engine_input(Input::Unpacked { task, entries, bytes, opened, failures, fatal });
             }
+            TreeReply::Unclaimed { task } => self.engine_input(Input::Unclaimed { task }),
             TreeReply::Committed { job, object, result } => {
                 self.figures.add(Counter::ObjectsReceived, u64::from(result.is_ok()));
                 let result = result.as_ref().map(|_| ()).map_err(|(code, text)| (*code, text.as_str()));

@@ -106,6 +106,7 @@ impl Worker {
         self.watch_lanes();
         self.close_unused_files();
         self.forget_baselines();
+        self.give_up_early_packs();
         self.follow_codecs();
         self.level_figures();
         self.figures.set(Counter::HeartbeatNs, monotonic_ns());

@@ -6,8 +6,8 @@ use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::Outcome;
 use dwcp_abi::shm::WorkerCounter as Counter;
 use dwcp_abi::wire::{
-    CHUNK_BYTES, ChunkHead, Codec, EntryHeader, EntryKind, FrameKind, JobEnd, ObjectDone, ObjectOpened,
-    PackHead, PackWriter, checksum,
+    CHUNK_BYTES, ChunkHead, Codec, EARLY_PACKS_MAX, EntryHeader, EntryKind, FrameKind, JobEnd, ObjectDone,
+    ObjectOpened, PackHead, PackWriter, checksum,
 };
 use dwcp_dataplane::door::Payload;
 use tempfile::TempDir;
@@ -219,12 +219,20 @@ fn packs_of_jobs_that_are_over_or_never_were_leave_nothing_behind() {
     let end = JobEnd { packs: 0, entries: 0, objects: 0 };
     line.say(&frame(FrameKind::JobEnd, 1, 1, &encoded(&end)));
     line.hear(FrameKind::JobDone);
+    let one = [(EntryKind::InlineFile, &b"f"[..], 1, &b"x"[..])];
+    let late = |mut pack: Vec<u8>| {
+        pack[..8].copy_from_slice(&EARLY_PACKS_MAX.to_le_bytes());
+        pack
+    };
     // More than there are buffers: each must come back.
     for sequence in 0..200 {
-        let job = 1 + sequence % 2;
-        line.say(&frame(FrameKind::Pack, job, sequence, &pack(&[(EntryKind::InlineFile, b"f", 1, b"x")])));
+        let (job, pack) = if sequence % 2 == 0 { (1, pack(&one)) } else { (2, late(pack(&one))) };
+        line.say(&frame(FrameKind::Pack, job, sequence, &pack));
         line.hear(FrameKind::Ack);
     }
+    // One that may be early is waited for, but not for ever.
+    line.say(&frame(FrameKind::Pack, 3, 200, &pack(&one)));
+    line.assert_closed("a pack whose job does not come");
     assert!(files(&scene.victim.export()).is_empty());
     scene.victim.assert_alive();
     scene.assert_unharmed();

@@ -96,6 +96,7 @@ impl Line {
             attempt: 1,
             skip_unchanged: false,
             baselines: true,
+            packs: 0,
             destination: destination.as_bytes(),
         };
         let mut bytes = vec![0; 1024];

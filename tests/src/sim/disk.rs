@@ -2,17 +2,18 @@
 use std::rc::Rc;
 
 use dwcp_abi::codec::Encoded;
-use dwcp_abi::wire::{Code, ContentId, Held, PACK_HEAD_BYTES, PackHead, TASK_PAYLOAD_MAX};
+use dwcp_abi::wire::{Code, ContentId, EARLY_PACKS_MAX, Held, PACK_HEAD_BYTES, PackHead, TASK_PAYLOAD_MAX};
 use dwcp_engine::{
     FileId, FinalCheck, FoundObject, Hash, JobKey, Leftovers, OpenedObject, PackId, Place, Source,
-    SubtreeDigests, TaskId, ZERO_CHUNK,
+    SubtreeDigests, TaskId, Time, ZERO_CHUNK,
 };
 
 use super::node::{Against, File, TreeObject};
 use super::op::{Completion, Op, Piece};
 use super::partial::Partial;
+use super::scenario::MS;
 use super::source::SMALL_MAX;
-use super::world::World;
+use super::world::{Event, World};
 
 /// Records of a fake pack: kind, entry, then what the kind says.
 pub(super) const SMALL: u8 = 1;
@@ -26,6 +27,8 @@ const FLUSHES_PER_MILLE: u64 = 150;
 /// How often a sender has what its receiver has.
 const FOUND_PER_MILLE: u64 = 800;
 const VERSIONS_MAX: usize = 5;
+/// Between two looks of an early pack for its job.
+const EARLY_LOOK: Time = 50 * MS;
 /// Largest object that a fake tree takes from anybody.
 const OBJECT_MAX: u64 = 64 << 20;
 
@@ -53,7 +56,21 @@ impl World {
             Op::OpenReceiver { job, serial, destination } => {
                 self.open_receiver(node, job, serial, destination)
             }
-            Op::Unpack { task, job, attempt, buffer, length } => {
+            Op::Unpack { task, job, attempt, patience, buffer, length } => {
+                let tree = self.nodes[node].trees.get(&job);
+                let bytes = &self.nodes[node].workers[worker].buffers[buffer.0 as usize];
+                let head = PackHead::decode(&bytes[..PACK_HEAD_BYTES]);
+                let is_early = head.is_ok_and(|head| head.number < EARLY_PACKS_MAX);
+                if patience > 0 && tree.is_none_or(|tree| tree.attempt == attempt && !tree.ready) {
+                    let patience = patience - 1;
+                    let op = Op::Unpack { task, job, attempt, patience, buffer, length };
+                    let epoch = self.nodes[node].epoch;
+                    return self.after(EARLY_LOOK, Event::Op { node, epoch, worker, op });
+                }
+                if is_early && tree.is_none_or(|tree| tree.attempt == attempt && !tree.ready) {
+                    self.nodes[node].workers[worker].busy.remove(&buffer);
+                    return self.complete(node, worker, Completion::Unclaimed { task });
+                }
                 self.nodes[node].workers[worker].busy.remove(&buffer);
                 let bytes = self.nodes[node].workers[worker].buffers[buffer.0 as usize].clone();
                 Some(self.unpack(node, task, (job, attempt), &bytes[..PACK_HEAD_BYTES + length as usize]))

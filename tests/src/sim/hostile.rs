@@ -196,7 +196,7 @@ impl World {
                 ack.encode(&mut bytes)
             }
             FrameKind::JobOpen => {
-                JobOpen { attempt, skip_unchanged: flag, baselines: flag, destination: &path }
+                JobOpen { attempt, skip_unchanged: flag, baselines: flag, packs: 0, destination: &path }
                     .encode(&mut bytes)
             }
             FrameKind::Fetch => {

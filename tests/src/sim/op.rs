@@ -28,7 +28,7 @@ pub(super) enum Op {
     Prepare { job: JobKey, serial: u64, object: u64, file: FileId },
     CheckSource { job: JobKey, serial: u64, object: u64 },
     OpenReceiver { job: JobKey, serial: u64, destination: Option<Vec<u8>> },
-    Unpack { task: TaskId, job: JobKey, attempt: u32, buffer: BufferId, length: u32 },
+    Unpack { task: TaskId, job: JobKey, attempt: u32, patience: u32, buffer: BufferId, length: u32 },
     Commit { job: JobKey, serial: u64, object: u64, verify: Option<Hash> },
     Finish { job: JobKey, serial: u64 },
 }
@@ -128,6 +128,9 @@ pub(super) enum Completion {
         opened: Vec<OpenedObject>,
         failures: u64,
         fatal: Option<Code>,
+    },
+    Unclaimed {
+        task: TaskId,
     },
     Committed {
         job: JobKey,

@@ -6,6 +6,9 @@ use super::op::{Op, Piece};
 use super::worker::NO_BUFFER;
 use super::world::{Event, World};
 
+/// How often an early pack looks whether there is a tree for it.
+const EARLY_LOOKS: u32 = 40;
+
 impl World {
     pub(super) fn perform(&mut self, node: usize, worker: usize, output: Output) {
         match output {
@@ -75,9 +78,10 @@ impl World {
                 assert!(former.is_none(), "a tree is opened that is open already");
                 self.start(node, worker, Op::OpenReceiver { job, serial, destination });
             }
-            Output::Unpack { task, job, attempt, buffer, length } => {
+            Output::Unpack { task, job, attempt, early, buffer, length } => {
                 self.use_buffer(node, worker, buffer);
-                self.start(node, worker, Op::Unpack { task, job, attempt, buffer, length });
+                let patience = if early { EARLY_LOOKS } else { 0 };
+                self.start(node, worker, Op::Unpack { task, job, attempt, patience, buffer, length });
             }
             Output::Commit { job, object, digest, verify } => {
                 self.start_commit(node, worker, job, object, verify.then_some(digest));
@@ -108,7 +112,7 @@ impl World {
         }
     }
 
-    fn start(&mut self, node: usize, worker: usize, op: Op) {
+    pub(super) fn start(&mut self, node: usize, worker: usize, op: Op) {
         let epoch = self.nodes[node].epoch;
         let most: Time = self.scenario.disk_delay;
         let after = if self.rng.chance(100) { self.rng.below(10 * most) } else { self.rng.below(most) };

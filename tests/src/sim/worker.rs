@@ -137,6 +137,7 @@ impl World {
                 failures: *failures,
                 fatal: fatal.map(|code| (code, why)),
             },
+            Completion::Unclaimed { task } => Input::Unclaimed { task: *task },
             Completion::Committed { job, object, result, .. } => {
                 Input::Committed { job: *job, object: *object, result: result.map_err(|code| (code, why)) }
             }

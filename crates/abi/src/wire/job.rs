@@ -43,6 +43,8 @@ records! {
         pub skip_unchanged: bool,
         /// 1 = the sender wants to hear what there is under an object's name already, to send differences to it.
         pub baselines: bool,
+        /// Early packs that were acknowledged. A receiver that does not know the job any more has lost them.
+        pub packs: u64,
         /// Where it goes at the receiver. Empty in the answer to a `Fetch`: the receiver knows.
         pub destination: &'a [u8],
     }

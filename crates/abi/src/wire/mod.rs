@@ -51,5 +51,9 @@ pub const VERSIONS: core::ops::RangeInclusive<u16> = 1..=1;
 /// Plain bytes in a full chunk. A power of two and a multiple of 1024, so that a chunk is a whole BLAKE3 subtree.
 pub const CHUNK_BYTES: u32 = 512 * 1024;
 
+/// Packs of a job's first attempt that may be sent before the receiver has accepted the job: it keeps them until its tree
+/// is made. More would only fill its memory.
+pub const EARLY_PACKS_MAX: u64 = 2;
+
 /// Most bytes of a task's payload: a chunk, its head, and room for a codec's worst case.
 pub const TASK_PAYLOAD_MAX: u32 = CHUNK_BYTES + 4096 - FRAME_HEADER_BYTES as u32;

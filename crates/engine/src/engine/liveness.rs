@@ -44,18 +44,15 @@ impl Engine {
     fn resync_send(&mut self, job: JobKey) {
         let Some(send) = self.sends.get(&job) else { return };
         match send.stage {
-            sending::Stage::Opening { accepted: false, scanner } => {
-                if job.owner == Owner::Local || scanner {
-                    self.send_job_open(job);
-                }
-            }
-            sending::Stage::Opening { accepted: true, .. }
-            | sending::Stage::Running
-            | sending::Stage::Finals
-            | sending::Stage::Ending => {
+            _ if send.accepted => {
                 self.ask((job, send.attempt));
                 self.restate(job);
             }
+            sending::Stage::Opening if job.owner == Owner::Remote => {}
+            sending::Stage::Opening
+            | sending::Stage::Running
+            | sending::Stage::Finals
+            | sending::Stage::Ending => self.send_job_open(job),
         }
     }
 
@@ -97,7 +94,8 @@ impl Engine {
         let text = "the peer was started anew";
         let sends: Vec<JobKey> = (self.sends.iter())
             .filter(|(job, send)| {
-                let waits = matches!(send.stage, sending::Stage::Opening { accepted: false, .. });
+                // What went ahead is lost with the process that took it.
+                let waits = !send.accepted && send.packs_filled == 0;
                 job.peer == peer && !(waits && job.owner == Owner::Local)
             })
             .map(|(&job, _)| job)
@@ -139,10 +137,11 @@ impl Engine {
                 send.asked = now;
             }
             if job.owner == Owner::Local {
+                let is_sent = send.objects.is_empty() && send.packs_open == 0;
                 let state = match send.stage {
-                    sending::Stage::Opening { .. } => JobState::Connecting,
-                    sending::Stage::Running => JobState::Running,
-                    sending::Stage::Finals | sending::Stage::Ending => JobState::Finishing,
+                    _ if !send.accepted => JobState::Connecting,
+                    sending::Stage::Finals | sending::Stage::Ending if is_sent => JobState::Finishing,
+                    _ => JobState::Running,
                 };
                 let (attempt, scanned, counts) = (send.attempt, send.scanned, send.counts);
                 self.outputs.push_back(Output::Progress { job, attempt, state, scanned, lanes, counts });

@@ -356,6 +356,7 @@ impl Engine {
             Input::Unpacked { task, entries, bytes, opened, failures, fatal } => {
                 self.unpacked(task, (entries, bytes, failures), opened, fatal);
             }
+            Input::Unclaimed { task } => self.pack_unclaimed(task),
             Input::Committed { job, object, result } => self.committed(job, object, result),
             Input::Finished { job, result, failures, text } => self.finished(job, result, failures, text),
             Input::Told { worker, tell } => self.told(worker, tell),

@@ -13,6 +13,11 @@ impl Engine {
     pub(super) fn object_opened(&mut self, job: JobKey, opened: ObjectOpened) {
         let Some(send) = self.sends.get_mut(&job) else { return };
         send.heard = self.now;
+        if !core::mem::replace(&mut send.accepted, true) {
+            // It says so, too, but that may come on a slower lane.
+            self.fill(job);
+        }
+        let Some(send) = self.sends.get_mut(&job) else { return };
         let Some(object) = send.objects.get_mut(&opened.object) else { return };
         if object.opened {
             return;

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use dwcp_abi::link::{Counts, Outcome};
 use dwcp_abi::wire::{
-    Code, FetchRequest, FrameHeader, FrameKind, JobAbort, JobAccept, JobDone, JobEnd, JobOpen,
-    PACK_HEAD_BYTES, PackHead,
+    Code, EARLY_PACKS_MAX, FetchRequest, FrameHeader, FrameKind, JobAbort, JobAccept, JobDone, JobEnd,
+    JobOpen, PACK_HEAD_BYTES, PackHead,
 };
 
 use super::pump::flags_of;
@@ -118,6 +118,7 @@ impl Engine {
             Some(receive) => {
                 receive.heard = self.now;
                 match receive.stage {
+                    Stage::Asking if open.packs > 0 => self.abort_receive(job, Code::Again, PACKS_LOST),
                     Stage::Asking => {
                         receive.stage = Stage::Opening;
                         let (attempt, skip_unchanged) = (receive.attempt, receive.skip_unchanged);
@@ -153,6 +154,14 @@ impl Engine {
                 &JobAbort { code: Code::Busy, text },
             );
         }
+        if open.packs > 0 {
+            let text = PACKS_LOST.as_bytes();
+            return self.send_frame(
+                (job, attempt),
+                FrameKind::JobAbort,
+                &JobAbort { code: Code::Again, text },
+            );
+        }
         self.past.retain(|(past, _, _)| *past != job);
         self.add_receive(job, attempt, Stage::Opening, open.skip_unchanged, Vec::new());
         let destination = Some(open.destination.to_vec());
@@ -172,6 +181,7 @@ impl Engine {
                 receive.stage = Stage::Running;
                 let attempt = receive.attempt;
                 self.send_frame((job, attempt), FrameKind::JobAccept, &JobAccept { question: false });
+                self.maybe_finish(job);
             }
             Err((code, text)) => self.abort_receive(job, code, text),
         }
@@ -211,8 +221,8 @@ impl Engine {
         let from = (lane, header.sequence);
         let length = header.length - PACK_HEAD_BYTES as u32;
         let task = TaskId(self.tasks.insert(Task::Unpack { job, head, from, buffer }));
-        let attempt = head.attempt;
-        self.outputs.push_back(Output::Unpack { task, job, attempt, buffer, length });
+        let (attempt, early) = (head.attempt, head.number < EARLY_PACKS_MAX);
+        self.outputs.push_back(Output::Unpack { task, job, attempt, early, buffer, length });
     }
 
     pub(super) fn unpacked(
@@ -233,6 +243,15 @@ impl Engine {
         self.tell(self.home(job), Tell::Unpacked { job, head, entries, bytes, opened, failures, fatal });
     }
 
+    /// An early pack whose job did not come: its lane goes, and the sender sends it again.
+    pub(super) fn pack_unclaimed(&mut self, task: TaskId) {
+        let Some(Task::Unpack { from, buffer, .. }) = self.tasks.remove(task.0) else { return };
+        self.release_receive(buffer);
+        if self.lane_at(from.0).is_some_and(|lane| !lane.closing) {
+            self.close_lane(from.0.id, Code::Again, "a pack came and its job did not");
+        }
+    }
+
     pub(super) fn pack_unpacked(
         &mut self,
         job: JobKey,
@@ -242,9 +261,13 @@ impl Engine {
         fatal: Option<(Code, &str)>,
     ) {
         let Some(receive) = self.receives.get_mut(&job) else {
-            return self.answer_unknown(job, head.attempt);
+            // One that went ahead of a job that was refused: the sender hears why.
+            if head.number >= EARLY_PACKS_MAX {
+                self.answer_unknown(job, head.attempt);
+            }
+            return;
         };
-        if receive.attempt != head.attempt || receive.stage != Stage::Running {
+        if receive.attempt != head.attempt || !matches!(receive.stage, Stage::Opening | Stage::Running) {
             return;
         }
         receive.heard = self.now;
@@ -393,6 +416,9 @@ pub(super) fn outcome_of(code: Code) -> Outcome {
         | Code::Protocol => Outcome::Failed,
     }
 }
+
+/// The receiver gave the job up after it took packs, and the sender has not heard of that.
+const PACKS_LOST: &str = "the receiver has lost the beginning of the job: it is tried again";
 
 /// Gaps in what a job has brought that are remembered. An honest sender leaves as many as it has lanes and objects.
 pub(super) const FRAGMENTS_MAX: usize = 16_384;

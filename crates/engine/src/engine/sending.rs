@@ -1,14 +1,18 @@
 //! The sending end of a job, at its home: from the command (or a peer's fetch) to the receiver's `JobDone`.
 //!
 //! ```text
-//! Opening ── accepted, scanner ready ─► Running ── scanned, all acknowledged ─► Finals ─► Ending ── JobDone ─► over
+//! Opening ── scanner ready ─► Running ── accepted, scanned ─► Finals ─► Ending ── JobDone ─► over
 //! ```
+//! A job costs two round trips beside its bytes: its first packs go with `JobOpen`, and its end is said as soon as all is
+//! scanned. The receiver waits for what is still under way.
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use dwcp_abi::link::{Counts, Outcome};
-use dwcp_abi::wire::{CHUNK_BYTES, Code, FrameKind, JobAbort, JobAccept, JobDone, JobEnd, JobOpen};
+use dwcp_abi::wire::{
+    CHUNK_BYTES, Code, EARLY_PACKS_MAX, FrameKind, JobAbort, JobAccept, JobDone, JobEnd, JobOpen,
+};
 
 use super::{Engine, Extent, FullPack, Work};
 use crate::digest::SubtreeDigests;
@@ -29,13 +33,15 @@ pub(super) struct SendJob {
     /// It wants to hear again what may have got lost.
     pub(super) restate: bool,
     pub(super) stage: Stage,
+    /// The receiver knows of the job.
+    pub(super) accepted: bool,
     pub(super) work: Work,
     /// Parts that the receiver holds already, and that are not hashed yet.
     pub(super) known: VecDeque<Extent>,
     filling: bool,
     pub(super) scanned: bool,
-    packs_filled: u64,
-    packs_open: u32,
+    pub(super) packs_filled: u64,
+    pub(super) packs_open: u32,
     entries_sent: u64,
     objects_found: u64,
     pub(super) objects: BTreeMap<u64, SendObject>,
@@ -45,7 +51,7 @@ pub(super) struct SendJob {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    Opening { accepted: bool, scanner: bool },
+    Opening,
     Running,
     Finals,
     Ending,
@@ -146,7 +152,8 @@ impl Engine {
             heard: self.now,
             asked: self.now,
             restate: false,
-            stage: Stage::Opening { accepted: false, scanner: false },
+            stage: Stage::Opening,
+            accepted: false,
             work: Work::default(),
             known: VecDeque::new(),
             filling: false,
@@ -232,7 +239,8 @@ impl Engine {
         let destination = send.destination.clone();
         let (attempt, skip_unchanged) = (send.attempt, send.skip_unchanged);
         let baselines = self.deltas_pay(job.peer);
-        let open = JobOpen { attempt, skip_unchanged, baselines, destination: &destination };
+        let packs = send.packs_filled - u64::from(send.packs_open);
+        let open = JobOpen { attempt, skip_unchanged, baselines, packs, destination: &destination };
         self.send_frame((job, attempt), FrameKind::JobOpen, &open);
     }
 
@@ -241,8 +249,8 @@ impl Engine {
         if let Err((code, text)) = result {
             return self.abort_send(job, code, text);
         }
-        if let Stage::Opening { scanner, .. } = &mut send.stage {
-            *scanner = true;
+        if send.stage == Stage::Opening {
+            send.stage = Stage::Running;
         }
         if job.owner == Owner::Remote {
             self.send_job_open(job);
@@ -254,9 +262,7 @@ impl Engine {
     pub(super) fn job_accepted(&mut self, job: JobKey, accept: JobAccept) {
         let Some(send) = self.sends.get_mut(&job) else { return };
         send.heard = self.now;
-        if let Stage::Opening { accepted, .. } = &mut send.stage {
-            *accepted = true;
-        }
+        send.accepted = true;
         if accept.question {
             send.restate = true;
             let attempt = send.attempt;
@@ -269,21 +275,21 @@ impl Engine {
     pub(super) fn fill(&mut self, job: JobKey) {
         let limits = (self.config.packs_max, self.config.objects_max as usize);
         let Some(send) = self.sends.get_mut(&job) else { return };
-        if let Stage::Opening { accepted: true, scanner: true } = send.stage {
-            send.stage = Stage::Running;
-        }
-        let room = send.packs_open < limits.0 && send.objects.len() < limits.1;
+        // A peer's fetch may begin twice under one number; its packs must not be taken for each other.
+        let first = send.attempt == 1 && job.owner == Owner::Local;
+        let early = first && send.packs_filled < EARLY_PACKS_MAX;
+        let room = send.packs_open < limits.0 && send.objects.len() < limits.1 && (send.accepted || early);
         if send.filling || !room {
             return;
         }
         match send.stage {
             Stage::Running if !send.scanned => self.outputs.push_back(Output::Fill { job }),
-            Stage::Running if send.objects.is_empty() && send.packs_open == 0 => {
+            Stage::Running if send.accepted => {
                 send.stage = Stage::Finals;
                 self.outputs.push_back(Output::FillFinals { job });
             }
             Stage::Finals => self.outputs.push_back(Output::FillFinals { job }),
-            Stage::Running | Stage::Opening { .. } | Stage::Ending => return,
+            Stage::Running | Stage::Opening | Stage::Ending => return,
         }
         if let Some(send) = self.sends.get_mut(&job) {
             send.filling = true;
