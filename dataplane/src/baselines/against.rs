@@ -1,5 +1,7 @@
 //! A baseline that is ready to be searched. Small ones are searched whole, in memory; of large ones an index says where
 //! to look, and each worker reads and indexes the part that it needs.
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dwcp_hde::{Baseline, BaselineError, CoarseIndex, EncodedDelta, Encoder, Index, MemoryBaseline, Window};
@@ -13,8 +15,44 @@ pub struct Against {
 }
 
 enum Kind {
-    Whole { baseline: FileBaseline, bytes: Vec<u8>, index: Index },
-    Large { baseline: FileBaseline, coarse: CoarseIndex },
+    Whole { baseline: FileBaseline, bytes: Vec<u8>, index: Arc<Index> },
+    Large { baseline: FileBaseline, coarse: Arc<CoarseIndex> },
+}
+
+/// Where things are in a baseline; made once, whoever searches it.
+#[derive(Clone)]
+pub enum Map {
+    /// Of one that is searched whole.
+    Whole(Arc<Index>),
+    /// Of one that is not.
+    Large(Arc<CoarseIndex>),
+}
+
+impl Map {
+    /// Reads a baseline; none where its content is not that of its name.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn draw(baseline: &FileBaseline) -> io::Result<Option<Self>> {
+        if baseline.length() <= WHOLE_BYTES_MAX {
+            let bytes = baseline.load()?;
+            return Ok(baseline.is(&bytes).then(|| Self::Whole(Arc::new(Index::new(&bytes)))));
+        }
+        if !baseline.verify()? {
+            return Ok(None);
+        }
+        let coarse = CoarseIndex::new(baseline).map_err(io::Error::other)?;
+        Ok(Some(Self::Large(Arc::new(coarse))))
+    }
+
+    /// Bytes of memory that it takes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Whole(index) => index.memory_bytes(),
+            Self::Large(coarse) => coarse.memory_bytes(),
+        }
+    }
 }
 
 /// Where in the baseline a worker is with one file.
@@ -29,23 +67,16 @@ pub struct Ground {
 const WHOLE_BYTES_MAX: u64 = 32 << 20;
 
 impl Against {
-    /// Reads a baseline; none where its content is not that of its name.
+    /// A baseline with its map.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn prepare(baseline: FileBaseline) -> std::io::Result<Option<Self>> {
-        let kind = if baseline.length() <= WHOLE_BYTES_MAX {
-            let Some(bytes) = baseline.load()? else { return Ok(None) };
-            let index = Index::new(&bytes);
-            Kind::Whole { baseline, bytes, index }
-        } else {
-            if !baseline.verify()? {
-                return Ok(None);
-            }
-            let coarse = CoarseIndex::new(&baseline).map_err(std::io::Error::other)?;
-            Kind::Large { baseline, coarse }
+    pub fn new(baseline: FileBaseline, map: Map) -> io::Result<Self> {
+        let kind = match map {
+            Map::Whole(index) => Kind::Whole { bytes: baseline.load()?, baseline, index },
+            Map::Large(coarse) => Kind::Large { baseline, coarse },
         };
-        Ok(Some(Self { kind, given_up: AtomicBool::new(false) }))
+        Ok(Self { kind, given_up: AtomicBool::new(false) })
     }
 
     /// The receiver cannot use it.

@@ -30,14 +30,20 @@ impl FileBaseline {
         Ok(name_content(&self.file, self.length)? == Some(self.id))
     }
 
-    /// All of it in memory, if that is still the content of its name.
+    /// All of it in memory, whatever it is by now.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn load(&self) -> io::Result<Option<Vec<u8>>> {
+    pub fn load(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; self.length as usize];
         self.file.read_exact_at(&mut bytes, 0)?;
-        Ok((dwcp_hde::content_id(&bytes) == self.id).then_some(bytes))
+        Ok(bytes)
+    }
+
+    /// Whether this is the content of its name.
+    #[must_use]
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        dwcp_hde::content_id(bytes) == self.id
     }
 }
 

@@ -16,11 +16,12 @@ use dwcp_abi::wire::{CHUNK_BYTES, ContentId, Held};
 use dwcp_hde::{VersionRecord, VersionRules, Versions};
 use nix::sys::statvfs::statvfs;
 
-use super::{Against, FileBaseline};
+use super::maps::Maps;
+use super::{Against, FileBaseline, Map};
 use crate::tree::{Fingerprint, verify_unchanged};
 
 /// Versions of what was sent. Without a directory nothing is kept.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Kept {
     store: Option<Arc<Store>>,
     orders: Option<Sender<Order>>,
@@ -41,10 +42,10 @@ pub struct KeptFigures {
     pub found: u64,
 }
 
-#[derive(Debug)]
 struct Store {
     directory: PathBuf,
     versions: Mutex<Versions>,
+    maps: Maps,
 }
 
 #[derive(Debug)]
@@ -60,6 +61,8 @@ const ORDERS_MAX: usize = 1024;
 const KEPT_BYTES_MIN: u64 = CHUNK_BYTES as u64 / 2;
 /// A version takes at most this part of the store.
 const SHARE_MAX: u64 = 2;
+/// How exactly the disk knows when a version was last of use.
+const DATED_EVERY: Duration = Duration::from_secs(3600);
 /// Bytes that stay free on the store's file system.
 const FREE_BYTES_MIN: u64 = 1 << 30;
 
@@ -84,7 +87,7 @@ impl Kept {
                 _ => drop(fs::remove_file(entry.path())),
             }
         }
-        let store = Arc::new(Store { directory, versions: Mutex::new(versions) });
+        let store = Arc::new(Store { directory, versions: Mutex::new(versions), maps: Maps::default() });
         let (orders, received) = bounded(ORDERS_MAX);
         let shared = Arc::clone(&store);
         thread::Builder::new().name("baselines".into()).spawn(move || shared.run(&received))?;
@@ -119,21 +122,17 @@ impl Kept {
 
     fn look(&self, held: Held) -> Option<Against> {
         let store = self.store.as_ref()?;
-        let file = File::open(store.path(held.content)).ok()?;
-        let length = file.metadata().ok()?.len();
-        if length != held.length {
-            return None;
-        }
-        match Against::prepare(FileBaseline::new(file.into(), held.content, length)) {
-            Ok(Some(against)) => {
+        match store.open(held) {
+            Ok(Some((baseline, map))) => {
                 store.used(held.content);
-                Some(against)
+                Against::new(baseline, map).ok()
             }
             Ok(None) => {
                 tracing::warn!(content = %name(held.content), "a kept version is not what its name says: it is deleted");
                 store.remove(held.content);
                 None
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!(content = %name(held.content), %error, "a kept version cannot be read");
                 None
@@ -186,7 +185,20 @@ impl Store {
         let used_at = since_epoch(SystemTime::now());
         self.lock().insert(VersionRecord { content, parent: None, stored_bytes: size, used_at });
         self.prune();
+        if self.open(Held { content, length: size })?.is_none() {
+            self.remove(content);
+        }
         Ok(())
+    }
+
+    /// A version and its map; none where the file is not what its name says.
+    fn open(&self, held: Held) -> io::Result<Option<(FileBaseline, Map)>> {
+        let file = File::open(self.path(held.content))?;
+        if file.metadata()?.len() != held.length {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let baseline = FileBaseline::new(file.try_clone()?.into(), held.content, held.length);
+        Ok(self.maps.of(held.content, &file, &baseline)?.map(|map| (baseline, map)))
     }
 
     fn is_known(&self, content: ContentId) -> bool {
@@ -196,7 +208,12 @@ impl Store {
     fn used(&self, content: ContentId) {
         let now = SystemTime::now();
         self.lock().touch(content, since_epoch(now));
-        let dated = File::open(self.path(content)).and_then(|file| file.set_modified(now));
+        let dated = File::open(self.path(content)).and_then(|file| {
+            let before = file.metadata()?.modified()?;
+            let is_recent = now.duration_since(before).is_ok_and(|age| age < DATED_EVERY);
+            // The map is of the file as it is: it is touched seldom.
+            if is_recent { Ok(()) } else { file.set_modified(now) }
+        });
         if let Err(error) = dated {
             tracing::debug!(%error, "a kept version keeps its former time");
         }
@@ -278,6 +295,8 @@ mod tests {
             let first = send(&kept, &path, &[7; 300_000]);
             wait_for(&kept, 1);
             assert!(kept.find(first).is_some());
+            assert!(kept.find(first).is_some());
+            assert_eq!(kept.store.as_ref().unwrap().maps.count(), 1, "its map was drawn once");
             assert!(kept.find(Held { length: 5, ..first }).is_none(), "its length is another one");
             first
         };

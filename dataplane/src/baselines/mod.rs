@@ -5,8 +5,9 @@ mod against;
 mod contents;
 mod file;
 mod kept;
+mod maps;
 
-pub use against::{Against, Ground};
+pub use against::{Against, Ground, Map};
 pub use contents::Contents;
 pub use file::FileBaseline;
 pub use kept::{Kept, KeptFigures};
