@@ -247,6 +247,47 @@ fn setup() {
 }
 
 #[test]
+fn tunnel_frames() {
+    use dwcp_abi::wire::*;
+    let (connection, offset) = (0x1112_1314, 0x2122_2324_2526_2728);
+    let mut text = format!(
+        "header {TUNNEL_HEADER_BYTES}\npayload at most {TUNNEL_PAYLOAD_MAX}\nfirst window {TUNNEL_WINDOW_FIRST}\n\
+         target at most {TUNNEL_TARGET_MAX}\ntext at most {TUNNEL_TEXT_MAX}\nfeature {}\n",
+        hello::FEATURE_TUNNEL
+    );
+    for kind in TunnelKind::ALL {
+        let mut bytes = [0; 256];
+        // Exhaustive, so that a new frame cannot be left out.
+        let length = match kind {
+            TunnelKind::Open => {
+                let open = TunnelOpen { credit: 0x3132_3334_3536_3738, target: b"db:5432" };
+                tunnel_frame(*kind, TUNNEL_FLAG_OPENER, connection, 0, &open, &mut bytes)
+            }
+            TunnelKind::Data => {
+                bytes[TUNNEL_HEADER_BYTES..][..5].copy_from_slice(b"bytes");
+                let flags = TUNNEL_FLAG_BLOCKED | TUNNEL_FLAG_CODED;
+                tunnel_seal(*kind, flags, connection, offset, 5, &mut bytes)
+            }
+            TunnelKind::Accept | TunnelKind::Fin | TunnelKind::Ping | TunnelKind::Pong => {
+                tunnel_seal(*kind, 0, connection, offset, 0, &mut bytes)
+            }
+            TunnelKind::Ack => {
+                let ack = TunnelAck { credit: 0x4142_4344_4546_4748 };
+                tunnel_frame(*kind, 0, connection, offset, &ack, &mut bytes)
+            }
+            TunnelKind::Reset => {
+                let reset = TunnelReset { code: Code::Cancelled, text: b"why" };
+                tunnel_frame(*kind, 0, connection, 0, &reset, &mut bytes)
+            }
+        };
+        write!(text, "{kind:?} ").unwrap();
+        bytes[..length.unwrap()].iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+        text.push('\n');
+    }
+    demand("tunnel_frames.txt", &text);
+}
+
+#[test]
 fn partial_files() {
     let (boot, path) =
         (std::array::from_fn(|index| index as u8), std::array::from_fn(|index| 0xa0 + index as u8));

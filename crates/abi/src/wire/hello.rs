@@ -77,6 +77,10 @@ records! {
 pub const VERSIONS: VersionRange =
     VersionRange { min: *super::VERSIONS.start(), max: *super::VERSIONS.end() };
 
+/// Feature bit: what follows the greeting are frames of tunnels ([`super::TunnelFrame`]), not of jobs. The dialler of
+/// such a lane sets it, and goes on only if the acceptor's answer has it, too: a node that knows no tunnels masks it.
+pub const FEATURE_TUNNEL: u64 = 1;
+
 /// Code of a [`Refuse`] for want of a common version.
 pub const REFUSE_VERSION: u16 = 1;
 

@@ -20,6 +20,7 @@ pub mod hello;
 mod job;
 mod ranges;
 mod recipe;
+mod tunnel;
 
 pub use ack::{Ack, RANGES_MAX, SequenceRange};
 pub use block::{
@@ -44,6 +45,11 @@ pub use job::{
 };
 pub use ranges::{CHUNK_RANGES_MAX, ChunkRanges};
 pub use recipe::{RECIPE_CHUNK_BYTES, RECIPE_CHUNKS_MAX, RECIPE_HEAD_BYTES, Recipe, RecipeChunk, RecipeHead};
+pub use tunnel::{
+    TUNNEL_FLAG_BLOCKED, TUNNEL_FLAG_CODED, TUNNEL_FLAG_OPENER, TUNNEL_HEADER_BYTES, TUNNEL_PAYLOAD_MAX,
+    TUNNEL_TARGET_MAX, TUNNEL_TEXT_MAX, TUNNEL_WINDOW_FIRST, TunnelAck, TunnelFrame, TunnelHeader,
+    TunnelKind, TunnelOpen, TunnelReset, tunnel_frame, tunnel_seal,
+};
 
 /// Protocol versions that this build speaks.
 pub const VERSIONS: core::ops::RangeInclusive<u16> = 1..=1;
