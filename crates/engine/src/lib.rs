@@ -13,6 +13,7 @@ mod io;
 mod path;
 mod range;
 mod slab;
+mod tunnel;
 
 pub use digest::{SubtreeDigests, ZERO_CHUNK};
 pub use engine::{Config, Engine};
@@ -22,3 +23,4 @@ pub use io::{
 };
 pub use path::{Demand, Guidance, PathControl, PathMode, PathSample, Reason};
 pub use range::RangeSet;
+pub use tunnel::{ConnectionKey, Mux, Opener, TunnelEvent, TunnelLane, TunnelLimits, Violation};
