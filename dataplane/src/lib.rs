@@ -1,6 +1,6 @@
 //! The dataplane: moves bytes. One pinned thread per core ([`worker`]), each with its own ring, engine and buffers;
 //! helper threads for what blocks ([`jobs`] with their [`tree`]s, the [`door`] for new lanes); [`baselines`] that differences
-//! are sent to; [`link`] to control;
+//! are sent to; one thread for [`tunnel`]s; [`link`] to control;
 //! [`bpf`] programs in the kernel. [`node`] is what the threads share.
 pub mod baselines;
 pub mod bpf;
@@ -16,4 +16,5 @@ pub mod paths;
 pub mod plan;
 pub mod record;
 pub mod tree;
+pub mod tunnel;
 pub mod worker;

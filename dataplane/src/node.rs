@@ -59,6 +59,8 @@ pub enum Inbox {
     Lane(Box<LaneReady>),
     /// A peer cannot be reached.
     DialFailed { peer: PeerName, text: Arc<str> },
+    /// Figures of tunnels, for control.
+    Tunnels(Box<crate::tunnel::Report>),
     /// Finish what is in hand and end.
     Stop,
 }

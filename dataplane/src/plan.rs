@@ -24,6 +24,32 @@ pub struct Plan {
     pub peers: Vec<Peer>,
     /// Directories that peers may use.
     pub exports: Vec<Export>,
+    /// Listeners whose connections go to peers.
+    pub tunnels: Vec<Tunnel>,
+    /// Where peers' tunnels may be connected to here.
+    pub tunnel_allow: Vec<TunnelAllow>,
+}
+
+/// A listener whose connections go to a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// `address:port`.
+    pub listen: String,
+    /// The peer.
+    pub peer: PeerName,
+    /// `host:port`, as seen from the peer.
+    pub target: String,
+}
+
+/// Targets that a peer's tunnels may be connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelAllow {
+    /// Name of the peer; empty = every peer of the plan.
+    pub peer: Vec<u8>,
+    /// The host, as tunnels have to name it; empty = every host.
+    pub host: String,
+    /// The ports.
+    pub ports: std::ops::RangeInclusive<u16>,
 }
 
 /// A peer.
@@ -71,7 +97,14 @@ impl Default for Plan {
             deltas: false,
             baseline_store_bytes: 0,
         };
-        Self { generation: 0, transport, peers: Vec::new(), exports: Vec::new() }
+        Self {
+            generation: 0,
+            transport,
+            peers: Vec::new(),
+            exports: Vec::new(),
+            tunnels: Vec::new(),
+            tunnel_allow: Vec::new(),
+        }
     }
 }
 
@@ -121,6 +154,16 @@ impl Plan {
     pub fn source(&self, peer: &PeerName, path: &[u8]) -> Result<Source, Refusal> {
         let (directory, below) = self.resolve(peer, path, Access::Read)?;
         Ok(Source { base: Base::Export(Arc::new(directory)), path: below.to_vec() })
+    }
+
+    /// Whether a peer's tunnels may be connected to `host` (without brackets) and `port`.
+    #[must_use]
+    pub fn allows_tunnel(&self, peer: &PeerName, host: &str, port: u16) -> bool {
+        self.tunnel_allow.iter().any(|allow| {
+            (allow.peer.is_empty() || allow.peer[..] == peer.0[..])
+                && (allow.host.is_empty() || allow.host.eq_ignore_ascii_case(host))
+                && allow.ports.contains(&port)
+        })
     }
 
     fn resolve<'a>(
@@ -191,6 +234,35 @@ mod tests {
         assert_eq!(below(b"/tmpfoo/x").unwrap_err().0, Code::Forbidden);
         assert_eq!(below(b"other/x").unwrap_err().0, Code::Forbidden);
         assert_eq!(below(b"/etc/passwd").unwrap_err().0, Code::Forbidden);
+    }
+
+    #[test]
+    fn tunnels_go_where_somebody_allowed_it_and_nowhere_else() {
+        let allow =
+            |peer: &str, host: &str, ports| TunnelAllow { peer: peer.into(), host: host.into(), ports };
+        let plan = Plan {
+            tunnel_allow: vec![
+                allow("a", "127.0.0.1", 5432..=5433),
+                allow("", "db", 80..=80),
+                allow("root", "", 1..=9),
+            ],
+            ..Plan::default()
+        };
+        for (name, host, port, expected) in [
+            ("a", "127.0.0.1", 5432, true),
+            ("a", "127.0.0.1", 5434, false),
+            ("b", "127.0.0.1", 5432, false),
+            ("b", "DB", 80, true),
+            ("b", "db.example", 80, false),
+            ("root", "anything", 9, true),
+            ("root", "anything", 10, false),
+        ] {
+            assert_eq!(plan.allows_tunnel(&peer(name), host, port), expected, "{name} {host}:{port}");
+        }
+        assert!(
+            !Plan::default().allows_tunnel(&peer("a"), "127.0.0.1", 22),
+            "nothing unless somebody says so"
+        );
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Jobs {
                 self.handle_lost_events(worker);
                 Ok(())
             }
-            Event::Lane(_) | Event::Path(_) => Ok(()),
+            Event::Lane(_) | Event::Path(_) | Event::Tunnel(_) | Event::TunnelPeer(_) => Ok(()),
         }
     }
 

@@ -168,6 +168,29 @@ fn events() {
             busy: 0xa1a2,
             transitions: 0xb1b2_b3b4,
         }),
+        Event::Tunnel(TunnelFigures {
+            listen: b"127.0.0.1:1",
+            peer: b"peer",
+            target: b"db:5432",
+            state: TunnelState::Failed,
+            open: 0x0102_0304,
+            opened: 0x1112_1314_1516_1718,
+            refused: 0x2122_2324_2526_2728,
+            bytes_sent: 0x3132_3334_3536_3738,
+            bytes_received: 0x4142_4344_4546_4748,
+            text,
+        }),
+        Event::TunnelPeer(TunnelPeerFigures {
+            peer: b"peer",
+            lanes: 0x0102,
+            rtt_us: 0x1112_1314,
+            accepted_open: 0x2122_2324,
+            accepted: 0x3132_3334_3536_3738,
+            refused: 0x4142_4344_4546_4748,
+            bytes_sent: 0x5152_5354_5556_5758,
+            bytes_received: 0x6162_6364_6566_6768,
+            lanes_lost: 0x7172_7374_7576_7778,
+        }),
     ];
     let mut rendered = format!("version {LINK_VERSION}\n");
     for event in all {
@@ -179,11 +202,14 @@ fn events() {
             Event::SnapshotEnd(_) => "SnapshotEnd",
             Event::RingReset(_) => "RingReset",
             Event::Path(_) => "Path",
+            Event::Tunnel(_) => "Tunnel",
+            Event::TunnelPeer(_) => "TunnelPeer",
         };
         writeln!(rendered, "{name} {}", hex(&event)).unwrap();
     }
     JobState::ALL.iter().for_each(|state| writeln!(rendered, "{state:?} {}", hex(state)).unwrap());
     PathLimit::ALL.iter().for_each(|limit| writeln!(rendered, "{limit:?} {}", hex(limit)).unwrap());
+    TunnelState::ALL.iter().for_each(|state| writeln!(rendered, "{state:?} {}", hex(state)).unwrap());
     Outcome::ALL.iter().for_each(|outcome| writeln!(rendered, "{outcome:?} {}", hex(outcome)).unwrap());
     demand("events.txt", &rendered);
 }
@@ -225,6 +251,8 @@ fn setup() {
         Setup::Transport(transport),
         Setup::Peer(Peer { name: b"peer", fingerprint, address: b"host:9000" }),
         Setup::Export(export),
+        Setup::Tunnel(Tunnel { listen: b"127.0.0.1:1", peer: b"peer", target: b"db:5432" }),
+        Setup::TunnelAllow(TunnelAllow { peer: b"peer", host: b"db", port_first: 0x0102, port_last: 0x0304 }),
         Setup::PlanEnd(PlanEnd { generation: 0x7172_7374_7576_7778 }),
     ];
     let mut text = format!("version {LINK_VERSION}\nenvelope at most {ENVELOPE_MAX}\n");
@@ -235,6 +263,8 @@ fn setup() {
             Setup::Transport(_) => "Transport",
             Setup::Peer(_) => "Peer",
             Setup::Export(_) => "Export",
+            Setup::Tunnel(_) => "Tunnel",
+            Setup::TunnelAllow(_) => "TunnelAllow",
             Setup::PlanEnd(_) => "PlanEnd",
         };
         writeln!(text, "{name} {}", hex(&message)).unwrap();

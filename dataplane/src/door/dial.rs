@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Purpose;
 use super::plan::{PeerName, PlanPeer};
 use super::resolve::{Resolved, Resolver};
 
@@ -15,6 +16,7 @@ pub(super) struct Waiting {
     id: u64,
     pub(super) peer: Arc<PlanPeer>,
     pub(super) token: u64,
+    pub(super) purpose: Purpose,
     pub(super) lanes: u16,
     resolution: Resolution,
     resolve_by: Instant,
@@ -32,6 +34,7 @@ enum Resolution {
 pub(super) struct Dial {
     pub(super) peer: Arc<PlanPeer>,
     pub(super) token: u64,
+    pub(super) purpose: Purpose,
     addresses: Arc<[SocketAddr]>,
     next: usize,
     failures: Vec<String>,
@@ -49,7 +52,8 @@ impl DialQueue {
         self.waiting.len()
     }
 
-    pub(super) fn push(&mut self, peer: PlanPeer, lanes: u16, token: u64, resolve_by: Instant) {
+    pub(super) fn push(&mut self, peer: PlanPeer, lanes: u16, order: (u64, Purpose), resolve_by: Instant) {
+        let (token, purpose) = order;
         let id = self.next_id;
         self.next_id += 1;
         let resolution = match peer.address.parse() {
@@ -57,7 +61,7 @@ impl DialQueue {
             Err(_) => Resolution::Needed,
         };
         let peer = Arc::new(peer);
-        self.waiting.push_back(Waiting { id, peer, token, lanes, resolution, resolve_by });
+        self.waiting.push_back(Waiting { id, peer, token, purpose, lanes, resolution, resolve_by });
     }
 
     /// Starts look-ups and takes their answers. Orders whose name has no address come back.
@@ -98,6 +102,7 @@ impl DialQueue {
         let dial = Dial {
             peer: Arc::clone(&waiting.peer),
             token: waiting.token,
+            purpose: waiting.purpose,
             addresses: Arc::clone(addresses),
             next: 0,
             failures: Vec::new(),

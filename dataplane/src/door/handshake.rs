@@ -22,6 +22,7 @@ use dwcp_abi::codec::CodecError;
 use dwcp_abi::wire::hello::{GREETING_MAX, Greeting, Hello, REFUSE_VERSION, Refuse, VersionRange, Welcome};
 use rustls::Connection;
 
+use super::Purpose;
 use super::exact::{ExactError, ExactReader, Step};
 use super::plan::{Payload, Plan};
 use super::tls::{ALPN, Tls};
@@ -94,6 +95,8 @@ pub(super) enum HandshakeError {
     Order(&'static str),
     #[error("no version in common: this node speaks {ours}, the other end {theirs}")]
     Version { ours: VersionRange, theirs: VersionRange },
+    #[error("the other end's version knows no tunnels: update it")]
+    NoTunnels,
     #[error("refused by the other end: {text}")]
     Refused { code: u16, text: String },
     #[error("secrets: {0}")]
@@ -114,9 +117,9 @@ pub(super) struct Handshake {
 #[derive(Debug)]
 enum State {
     /// The dialler, until its `Hello` is written.
-    Dialling { token: u64 },
+    Dialling { token: u64, purpose: Purpose },
     /// The dialler, waiting for the answer.
-    Asked { token: u64 },
+    Asked { token: u64, purpose: Purpose },
     /// The acceptor, until the `Hello` is here.
     Accepting,
     /// All is agreed; what is written must still go out.
@@ -132,10 +135,11 @@ impl Handshake {
         expected: Fingerprint,
         stream: &TcpStream,
         terms: Terms,
-        token: u64,
+        order: (u64, Purpose),
     ) -> Result<Self, HandshakeError> {
+        let (token, purpose) = order;
         let (connection, verifier) = tls.dial(expected, stream.peer_addr()?.ip())?;
-        Ok(Self::new(connection.into(), verifier, terms, State::Dialling { token }))
+        Ok(Self::new(connection.into(), verifier, terms, State::Dialling { token, purpose }))
     }
 
     /// The acceptor's side.
@@ -205,7 +209,7 @@ impl Handshake {
 
     /// The dialler's `Hello`, as soon as TLS stands.
     fn greet(&mut self) -> Result<(), HandshakeError> {
-        let State::Dialling { token } = self.state else { return Ok(()) };
+        let State::Dialling { token, purpose } = self.state else { return Ok(()) };
         if self.connection.is_handshaking() {
             return Ok(());
         }
@@ -220,7 +224,7 @@ impl Handshake {
             credit_bytes: self.terms.credit_bytes,
         };
         self.say(&Greeting::Hello(hello))?;
-        self.state = State::Asked { token };
+        self.state = State::Asked { token, purpose };
         Ok(())
     }
 
@@ -273,8 +277,8 @@ impl Handshake {
     fn hear(&mut self, greeting: Greeting<'_>, plan: &Plan) -> Result<(), HandshakeError> {
         match (&self.state, greeting) {
             (State::Accepting, Greeting::Hello(hello)) => self.answer(hello, plan),
-            (State::Asked { token }, Greeting::Welcome(welcome)) => {
-                self.state = State::Agreed(self.accept_welcome(welcome, *token)?);
+            (State::Asked { token, purpose }, Greeting::Welcome(welcome)) => {
+                self.state = State::Agreed(self.accept_welcome(welcome, *token, *purpose)?);
                 Ok(())
             }
             (State::Asked { .. }, Greeting::Refuse(refuse)) => Err(HandshakeError::Refused {
@@ -336,7 +340,15 @@ impl Handshake {
     }
 
     /// The acceptor may choose only among what was offered.
-    fn accept_welcome(&self, welcome: Welcome, token: u64) -> Result<Agreement, HandshakeError> {
+    fn accept_welcome(
+        &self,
+        welcome: Welcome,
+        token: u64,
+        purpose: Purpose,
+    ) -> Result<Agreement, HandshakeError> {
+        if Purpose::of(welcome.features & self.terms.features) != purpose {
+            return Err(HandshakeError::NoTunnels);
+        }
         let ours = self.terms.versions;
         let chosen = VersionRange { min: welcome.version, max: welcome.version };
         if ours.common(chosen).is_none() {

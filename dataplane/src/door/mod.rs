@@ -16,8 +16,8 @@ mod outcome;
 mod parting;
 mod plan;
 mod report;
-mod resolve;
-mod socket;
+pub(crate) mod resolve;
+pub(crate) mod socket;
 pub(crate) mod tls;
 mod turn;
 mod verify;
@@ -29,7 +29,7 @@ use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
-use dwcp_abi::wire::hello::{VERSIONS, VersionRange};
+use dwcp_abi::wire::hello::{FEATURE_TUNNEL, VERSIONS, VersionRange};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 pub use counters::{Counters, Figures};
@@ -85,6 +85,8 @@ pub struct LaneReady {
     pub peer: PeerName,
     /// Which end this node is.
     pub direction: Direction,
+    /// What it carries.
+    pub purpose: Purpose,
     /// The peer's `instance`.
     pub instance: u64,
     /// The token of the [`DialOrder`], at both ends.
@@ -112,6 +114,30 @@ pub enum Direction {
     Accepted,
 }
 
+/// What a lane carries. The dialler says so by a feature bit that both ends must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Frames of jobs, for a worker.
+    Jobs,
+    /// Frames of tunnelled connections.
+    Tunnels,
+}
+
+impl Purpose {
+    /// The bits that a greeting must have.
+    const fn features(self) -> u64 {
+        match self {
+            Self::Jobs => 0,
+            Self::Tunnels => FEATURE_TUNNEL,
+        }
+    }
+
+    /// By the bits that both ends know.
+    const fn of(features: u64) -> Self {
+        if features & FEATURE_TUNNEL == 0 { Self::Jobs } else { Self::Tunnels }
+    }
+}
+
 /// Lanes of an order that will not come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialFailed {
@@ -119,6 +145,8 @@ pub struct DialFailed {
     pub peer: PeerName,
     /// The token of the order.
     pub token: u64,
+    /// What they were to carry.
+    pub purpose: Purpose,
     /// How many of its lanes this is about.
     pub lanes: u16,
     /// Why, for the program.
@@ -176,6 +204,8 @@ pub struct DialOrder {
     pub lanes: u16,
     /// Comes back with each lane, at both ends.
     pub token: u64,
+    /// What they shall carry.
+    pub purpose: Purpose,
 }
 
 /// Takes what comes out of the door. Called on the door's thread: it must not block.

@@ -12,7 +12,7 @@ use super::parting::{PARTING_TIME, Parting};
 use super::plan::PeerName;
 use super::report::{self, Dialled};
 use super::turn::Turn;
-use super::{DialFailed, DialFailure, LaneReady};
+use super::{DialFailed, DialFailure, LaneReady, Purpose};
 
 impl Turn {
     pub(super) fn finish_greeting(&mut self, attempt: Attempt) {
@@ -45,6 +45,7 @@ impl Turn {
             fd: stream.into(),
             peer: peer.clone(),
             direction: origin.direction(),
+            purpose: Purpose::of(agreement.features),
             instance: agreement.instance,
             token: agreement.token,
             version: agreement.version,
@@ -89,14 +90,14 @@ impl Turn {
                 self.drop_waiting(waiting, failure, reason.clone());
             }
         }
-        let (peer, token) = (dial.peer.name.clone(), dial.token);
-        self.parts.sink.dial_failed(DialFailed { peer, token, lanes: 1, failure, reason });
+        let (peer, token, purpose) = (dial.peer.name.clone(), dial.token, dial.purpose);
+        self.parts.sink.dial_failed(DialFailed { peer, token, purpose, lanes: 1, failure, reason });
     }
 
     pub(super) fn drop_waiting(&mut self, waiting: Waiting, failure: DialFailure, reason: String) {
-        let Waiting { token, lanes, .. } = waiting;
+        let Waiting { token, purpose, lanes, .. } = waiting;
         let peer = waiting.peer.name.clone();
-        self.parts.sink.dial_failed(DialFailed { peer, token, lanes, failure, reason });
+        self.parts.sink.dial_failed(DialFailed { peer, token, purpose, lanes, failure, reason });
     }
 
     pub(super) fn expire(&mut self) {

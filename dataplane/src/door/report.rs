@@ -100,7 +100,7 @@ pub(super) fn no_address(name: &PeerName) -> String {
 fn kind(error: &HandshakeError) -> DialFailure {
     match error {
         HandshakeError::Identity { .. } => DialFailure::WrongIdentity,
-        HandshakeError::Version { .. } => DialFailure::Version,
+        HandshakeError::Version { .. } | HandshakeError::NoTunnels => DialFailure::Version,
         HandshakeError::Refused { code, .. } if *code == REFUSE_VERSION => DialFailure::Version,
         HandshakeError::Tls(TlsError::AlertReceived(alert)) if REFUSALS.contains(alert) => {
             DialFailure::NotAccepted

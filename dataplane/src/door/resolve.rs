@@ -1,5 +1,6 @@
 //! Names to addresses. The system's resolver blocks, so that each name gets a short-lived thread; how many there
-//! are at a time is bounded, and nobody waits for one that hangs. Used by [`super::dial`].
+//! are at a time is bounded, and nobody waits for one that hangs. Used by [`super::dial`], and by tunnels for
+//! their targets.
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use nix::sys::eventfd::EventFd;
 
 /// Runs the threads and collects their answers.
 #[derive(Debug)]
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     wake: Arc<EventFd>,
     sender: Sender<Resolved>,
     answers: Receiver<Resolved>,
@@ -20,24 +21,24 @@ pub(super) struct Resolver {
 
 /// One answer.
 #[derive(Debug)]
-pub(super) struct Resolved {
-    pub(super) order: u64,
-    pub(super) addresses: io::Result<Arc<[SocketAddr]>>,
+pub(crate) struct Resolved {
+    pub(crate) order: u64,
+    pub(crate) addresses: io::Result<Arc<[SocketAddr]>>,
 }
 
 impl Resolver {
     /// `wake` is written whenever an answer is there.
-    pub(super) fn new(threads_max: usize, wake: Arc<EventFd>) -> Self {
+    pub(crate) fn new(threads_max: usize, wake: Arc<EventFd>) -> Self {
         let (sender, answers) = bounded(threads_max.max(1));
         Self { wake, sender, answers, running: 0, threads_max: threads_max.max(1) }
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.running < self.threads_max
     }
 
     /// Looks `address` (`host:port`) up; the answer carries `order`. Only while [`Self::has_room`].
-    pub(super) fn start(&mut self, order: u64, address: String) -> io::Result<()> {
+    pub(crate) fn start(&mut self, order: u64, address: String) -> io::Result<()> {
         let (sender, wake) = (self.sender.clone(), Arc::clone(&self.wake));
         let spawned = thread::Builder::new().name("dwcp-resolve".to_owned()).spawn(move || {
             let resolved = Resolved { order, addresses: look_up(&address) };
@@ -50,7 +51,7 @@ impl Resolver {
     }
 
     /// The next answer, if there is one.
-    pub(super) fn take(&mut self) -> Option<Resolved> {
+    pub(crate) fn take(&mut self) -> Option<Resolved> {
         let resolved = self.answers.try_recv().ok()?;
         self.running -= 1;
         Some(resolved)

@@ -12,7 +12,7 @@ use nix::sys::socket::{
 use super::plan::SocketOptions;
 
 /// Starts to connect; the socket does not block, and becomes writable when it stands or has failed.
-pub(super) fn start_connect(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
+pub(crate) fn start_connect(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(family, SockType::Stream, flags, None)?;
@@ -26,7 +26,7 @@ pub(super) fn start_connect(address: SocketAddr, options: &SocketOptions) -> io:
 }
 
 /// What a socket of [`start_connect`] came to, once it is writable.
-pub(super) fn connected(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn connected(stream: &TcpStream) -> io::Result<()> {
     match stream.take_error()? {
         Some(error) => Err(error),
         None => Ok(()),
@@ -34,7 +34,7 @@ pub(super) fn connected(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// A listener that does not block. What it accepts inherits its buffers.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)

@@ -246,7 +246,10 @@ fn dial_answered_with(answer: Vec<u8>, tls: impl FnOnce(&Identity) -> Tls) -> Di
     let (name, fingerprint) = (PeerName::from("peer"), peer.fingerprint());
     let peers = vec![PlanPeer { name: name.clone(), fingerprint, address: address.clone() }];
     node.door.handle().set_plan(Arc::new(Plan { peers, ..Plan::default() }));
-    node.door.handle().dial(DialOrder { peer: name, lanes: 1, token: 0 }).expect("room");
+    node.door
+        .handle()
+        .dial(DialOrder { peer: name, lanes: 1, token: 0, purpose: Purpose::Jobs })
+        .expect("room");
     let failed = node.failure();
     assert!(failed.reason.contains(&address), "{}", failed.reason);
     thread.join().expect("acceptor");

@@ -22,7 +22,7 @@ use super::plan::{PeerName, Plan};
 use super::report;
 use super::resolve::Resolver;
 use super::tls::Tls;
-use super::{DialFailed, DialFailure, DialOrder, Direction, DoorConfig, LaneSink, Order, socket};
+use super::{DialFailed, DialFailure, DialOrder, Direction, DoorConfig, LaneSink, Order, Purpose, socket};
 use crate::identity::{Fingerprint, Identity};
 
 /// What the thread is made of.
@@ -122,8 +122,9 @@ impl Turn {
     }
 
     fn take_order(&mut self, order: DialOrder) {
-        let DialOrder { peer, lanes, token } = order;
-        let refuse = |failure, reason| DialFailed { peer: peer.clone(), token, lanes, failure, reason };
+        let DialOrder { peer, lanes, token, purpose } = order;
+        let refuse =
+            |failure, reason| DialFailed { peer: peer.clone(), token, purpose, lanes, failure, reason };
         let failed = match self.plan.by_name(&peer) {
             None => refuse(DialFailure::NoPeer, report::no_peer(&peer)),
             Some(known) if known.address.is_empty() => refuse(DialFailure::NoPeer, report::no_address(&peer)),
@@ -133,7 +134,7 @@ impl Turn {
             Some(_) if lanes == 0 => return,
             Some(known) => {
                 let resolve_by = Instant::now() + self.plan.connect_timeout;
-                return self.queue.push(known.clone(), lanes, token, resolve_by);
+                return self.queue.push(known.clone(), lanes, (token, purpose), resolve_by);
             }
         };
         self.parts.sink.dial_failed(failed);
@@ -215,13 +216,14 @@ impl Turn {
             self.parts.counters.count_turned_away();
             return self.warn(|| tracing::warn!(%remote, "too many unfinished connections of one source"));
         }
-        let handshake = match Handshake::accept(&self.tls, Arc::clone(&self.plan), self.terms()) {
-            Ok(handshake) => Box::new(handshake),
-            Err(error) => {
-                self.parts.counters.count(Verdict::Failed);
-                return tracing::error!(%error, "TLS cannot be set up");
-            }
-        };
+        let handshake =
+            match Handshake::accept(&self.tls, Arc::clone(&self.plan), self.terms(Purpose::Tunnels)) {
+                Ok(handshake) => Box::new(handshake),
+                Err(error) => {
+                    self.parts.counters.count(Verdict::Failed);
+                    return tracing::error!(%error, "TLS cannot be set up");
+                }
+            };
         let deadline = started + self.plan.connect_timeout;
         let phase = Phase::Greeting { handshake, wanted: Progress::Readable };
         self.add(Attempt { stream, remote, started, deadline, origin: Origin::Accepted, phase });
@@ -256,8 +258,8 @@ impl Turn {
         if let Err(error) = socket::connected(&attempt.stream) {
             return self.connect_failed(attempt, &error);
         }
-        let (expected, token) = (dial.peer.fingerprint, dial.token);
-        match Handshake::dial(&self.tls, expected, &attempt.stream, self.terms(), token) {
+        let (expected, token, purpose) = (dial.peer.fingerprint, dial.token, dial.purpose);
+        match Handshake::dial(&self.tls, expected, &attempt.stream, self.terms(purpose), (token, purpose)) {
             Ok(handshake) => {
                 attempt.phase =
                     Phase::Greeting { handshake: Box::new(handshake), wanted: Progress::Writable };
@@ -320,10 +322,11 @@ impl Turn {
         self.attempts.values().filter(|attempt| attempt.direction() == direction).count()
     }
 
-    fn terms(&self) -> Terms {
+    /// What is offered to diallers for any purpose, and by this node for one.
+    fn terms(&self, purpose: Purpose) -> Terms {
         Terms {
             versions: self.config.versions,
-            features: self.config.features,
+            features: self.config.features | purpose.features(),
             instance: self.config.instance,
             chunk_length_max: self.config.chunk_length_max,
             credit_bytes: self.config.credit_bytes,

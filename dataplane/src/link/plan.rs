@@ -7,9 +7,9 @@ use dwcp_abi::link::Setup;
 
 use crate::door::{Payload, PeerName, PlanPeer, SocketOptions};
 use crate::identity::Fingerprint;
-use crate::plan::{Export, Peer, Plan};
+use crate::plan::{Export, Peer, Plan, Tunnel, TunnelAllow};
 
-/// Peers and exports that a plan may have.
+/// Entries that each list of a plan may have.
 const PEERS_MAX: usize = 4096;
 
 /// Takes messages until `PlanEnd`.
@@ -38,6 +38,22 @@ impl Builder {
             Setup::Export(export) => {
                 check("exports", self.plan.exports.len())?;
                 self.plan.exports.push(Export::from_message(export)?);
+            }
+            Setup::Tunnel(tunnel) => {
+                check("tunnels", self.plan.tunnels.len())?;
+                self.plan.tunnels.push(Tunnel {
+                    listen: String::from_utf8_lossy(tunnel.listen).into_owned(),
+                    peer: PeerName(Arc::from(tunnel.peer)),
+                    target: String::from_utf8_lossy(tunnel.target).into_owned(),
+                });
+            }
+            Setup::TunnelAllow(allow) => {
+                check("tunnels that are allowed", self.plan.tunnel_allow.len())?;
+                self.plan.tunnel_allow.push(TunnelAllow {
+                    peer: allow.peer.to_vec(),
+                    host: String::from_utf8_lossy(allow.host).into_owned(),
+                    ports: allow.port_first..=allow.port_last,
+                });
             }
             Setup::PlanEnd(end) => {
                 let mut plan = std::mem::take(&mut self.plan);

@@ -221,7 +221,9 @@ impl Server {
                     "plan"
                 );
                 running.door.handle().set_plan(Arc::new(for_door(&plan)));
-                running.node.set_plan(Arc::new(plan));
+                let plan = Arc::new(plan);
+                running.node.set_plan(Arc::clone(&plan));
+                running.tunnels.post(crate::tunnel::Message::Plan(plan));
             }
             Err(error) => {
                 tracing::warn!(%error, "control sent a message that cannot be used");

@@ -14,10 +14,11 @@ use dwcp_sys::topology::Topology;
 
 use super::serve::ServeError;
 use crate::baselines::Kept;
-use crate::door::{DialFailed, Direction, Door, DoorConfig, LaneReady, LaneSink};
+use crate::door::{DialFailed, Direction, Door, DoorConfig, LaneReady, LaneSink, Purpose};
 use crate::identity::Identity;
 use crate::jobs::FirstSeen;
 use crate::node::{Inbox, Node, Turns};
+use crate::tunnel::{self, Message, Tunnels};
 use crate::worker::{WorkerConfig, WorkerUp, start};
 
 /// A dataplane that runs.
@@ -26,6 +27,7 @@ pub(super) struct Running {
     pub(super) link: Link,
     pub(super) door: Door,
     pub(super) workers: Vec<WorkerUp>,
+    pub(super) tunnels: Tunnels,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -47,10 +49,11 @@ impl Running {
         let count = cores.len() as u16;
         let node = Arc::new(Node::new(instance, FirstSeen::open(state)?, Kept::open(state)?));
         let link = Link::create(count, instance)?;
-        let sink = Sink { node: Arc::clone(&node), turns: Turns::default() };
+        let (tunnels, tunnel_inbox) = Tunnels::channel()?;
+        let sink = Sink { node: Arc::clone(&node), turns: Turns::default(), tunnels: tunnels.clone() };
         let config = DoorConfig::new(listen(attach)?, instance, CHUNK_BYTES, 0);
         let door = Door::open(config, identity, Box::new(sink))?;
-        let mut running = Self { node, link, door, workers: Vec::new(), threads: Vec::new() };
+        let mut running = Self { node, link, door, workers: Vec::new(), tunnels, threads: Vec::new() };
         for (worker, core) in (0..count).zip(cores) {
             let config = WorkerConfig {
                 worker,
@@ -70,22 +73,25 @@ impl Running {
             running.threads.push(thread);
         }
         running.node.close_workers();
+        let (door, node) = (running.door.handle(), Arc::clone(&running.node));
+        running.threads.push(tunnel::start(tunnel_inbox, door, node)?);
         Ok(running)
     }
 
-    /// Whether a worker has ended by itself: the process is of no use any more.
+    /// Whether a worker, or the tunnels' thread, has ended by itself: the process is of no use any more.
     pub(super) fn is_broken(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// Ends the workers, and waits for them.
     pub(super) fn stop(self) {
+        self.tunnels.post(Message::Stop);
         for worker in 0..self.node.worker_count() {
             self.node.post(worker, Inbox::Stop);
         }
         for thread in self.threads {
             if thread.join().is_err() {
-                tracing::error!("a worker had panicked");
+                tracing::error!("a worker or the tunnels' thread had panicked");
             }
         }
     }
@@ -137,10 +143,14 @@ fn listen(attach: &Attach<'_>) -> Result<Vec<SocketAddr>, ServeError> {
 struct Sink {
     node: Arc<Node>,
     turns: Turns,
+    tunnels: Tunnels,
 }
 
 impl LaneSink for Sink {
     fn lane_ready(&mut self, lane: LaneReady) {
+        if lane.purpose == Purpose::Tunnels {
+            return self.tunnels.post(Message::Lane(Box::new(lane)));
+        }
         let worker = self.turns.take(&lane.peer, self.node.worker_count());
         let mut keeper = self.node.keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match lane.direction {
@@ -152,6 +162,9 @@ impl LaneSink for Sink {
     }
 
     fn dial_failed(&mut self, failed: DialFailed) {
+        if failed.purpose == Purpose::Tunnels {
+            return self.tunnels.post(Message::DialFailed(failed));
+        }
         tracing::warn!(peer = %String::from_utf8_lossy(&failed.peer.0), reason = failed.reason, "dial failed");
         let mut keeper = self.node.keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for _ in 0..failed.lanes {

@@ -7,7 +7,7 @@ use dwcp_sys::proactor::Span;
 use super::Worker;
 use super::lane::Waiting;
 use super::layout;
-use crate::door::DialOrder;
+use crate::door::{DialOrder, Purpose};
 use crate::jobs::{
     Destination, ReceiveOrder, ReceiveTree, ScanOrder, Taken, TreeReply, exported_sources, nothing_unpacked,
     start_receiver, start_scanner,
@@ -116,7 +116,7 @@ impl Worker {
         if lanes == 0 {
             return;
         }
-        let order = DialOrder { peer: name.clone(), lanes, token: 0 };
+        let order = DialOrder { peer: name.clone(), lanes, token: 0, purpose: Purpose::Jobs };
         if self.door.dial(order).is_err() {
             for _ in 0..lanes {
                 self.keeper(|keeper| keeper.failed(&name, now));

@@ -138,6 +138,10 @@ impl Report {
         self.say_if_room(&Event::Path(*figures));
     }
 
+    pub(super) fn tunnels(&mut self, report: &crate::tunnel::Report) {
+        report.events(|event| self.say_if_room(event));
+    }
+
     fn snapshot(&mut self, token: u64) {
         // What waits is part of the snapshot anyway.
         self.waiting.clear();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use dwcp_dataplane::door::{
     DialFailed, DialOrder, Door, DoorConfig, Figures, LaneReady, LaneSink, Payload, PeerName, Plan, PlanPeer,
+    Purpose,
 };
 use dwcp_dataplane::identity::{Fingerprint, Identity};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
@@ -82,7 +83,8 @@ impl Node {
     }
 
     pub(crate) fn dial(&self, peer: &str, lanes: u16, token: u64) {
-        let order = DialOrder { peer: PeerName::from(peer), lanes, token };
+        let purpose = Purpose::Jobs;
+        let order = DialOrder { peer: PeerName::from(peer), lanes, token, purpose };
         self.door.handle().dial(order).expect("room for an order");
     }
 

@@ -2,7 +2,7 @@
 use std::time::Instant;
 
 use dwcp_abi::codec::Encoded;
-use dwcp_abi::link::{Counts, Event, JobProgress, Outcome};
+use dwcp_abi::link::{Counts, Event, JobProgress, Outcome, TunnelState};
 use dwcp_abi::shm::{Consumer, RECORD_BYTES_MAX};
 
 use crate::node::{Control, Node, PATIENCE};
@@ -25,6 +25,8 @@ pub(crate) enum Heard {
     Lane,
     SnapshotEnd(u64),
     RingReset,
+    Tunnel { listen: String, state: TunnelState, text: String },
+    TunnelPeer { lanes: u16, lanes_lost: u64 },
 }
 
 impl End {
@@ -99,6 +101,12 @@ impl Node {
             }
             Event::Progress(progress) => Heard::Progress(*progress),
             Event::Lane(_) | Event::Path(_) => Heard::Lane,
+            Event::Tunnel(tunnel) => Heard::Tunnel {
+                listen: String::from_utf8_lossy(tunnel.listen).into_owned(),
+                state: tunnel.state,
+                text: String::from_utf8_lossy(tunnel.text).into_owned(),
+            },
+            Event::TunnelPeer(peer) => Heard::TunnelPeer { lanes: peer.lanes, lanes_lost: peer.lanes_lost },
             Event::SnapshotEnd(end) => Heard::SnapshotEnd(end.token),
             Event::RingReset(_) => Heard::RingReset,
         }

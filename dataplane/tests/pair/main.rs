@@ -13,6 +13,7 @@ mod node;
 mod resume;
 mod rings;
 mod stranger;
+mod tunnels;
 mod valve;
 
 use std::fs;

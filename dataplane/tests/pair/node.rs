@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::{
     Access, Attach, Attached, Command, Export, FetchJob, JobOptions, LINK_VERSION, Peer, PlanEnd, SendJob,
-    Setup, Snapshot, Transport,
+    Setup, Snapshot, Transport, Tunnel, TunnelAllow,
 };
 use dwcp_abi::shm::{Consumer, NodeCounter, Producer, RECORD_BYTES_MAX, WorkerCounter};
 use dwcp_sys::link::{Link, send_message};
@@ -28,6 +28,10 @@ pub(crate) struct Node {
     pub(crate) root: PathBuf,
     /// What the next plan says.
     pub(crate) transport: Transport,
+    /// Tunnels of the next plan: address to listen at, target; all lead to `peer`.
+    pub(crate) tunnels: Vec<(String, String)>,
+    /// Hosts and ports that the peer may be connected to.
+    pub(crate) allow: Vec<(String, u16)>,
     generation: u64,
     shape: Shape,
     listen: String,
@@ -111,7 +115,18 @@ impl Node {
         let listen = listen.to_owned();
         let (root, transport) = (root.to_owned(), transport(shape));
         let (control, ends) = (None, HashMap::new());
-        let mut node = Self { root, transport, generation: 0, shape, listen, process, control, ends };
+        let mut node = Self {
+            root,
+            transport,
+            tunnels: Vec::new(),
+            allow: Vec::new(),
+            generation: 0,
+            shape,
+            listen,
+            process,
+            control,
+            ends,
+        };
         node.attach();
         node
     }
@@ -186,6 +201,18 @@ impl Node {
                 name: peer.name.as_bytes(),
                 fingerprint: peer.fingerprint,
                 address: peer.address.as_bytes(),
+            })
+        }));
+        let (tunnels, allow) = (self.tunnels.clone(), self.allow.clone());
+        messages.extend(tunnels.iter().map(|(listen, target)| {
+            Setup::Tunnel(Tunnel { listen: listen.as_bytes(), peer: b"peer", target: target.as_bytes() })
+        }));
+        messages.extend(allow.iter().map(|(host, port)| {
+            Setup::TunnelAllow(TunnelAllow {
+                peer: b"",
+                host: host.as_bytes(),
+                port_first: *port,
+                port_last: *port,
             })
         }));
         self.generation += 1;

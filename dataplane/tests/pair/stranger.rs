@@ -10,7 +10,7 @@ use dwcp_abi::wire::{
     CHUNK_BYTES, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, JobOpen, checksum,
 };
 use dwcp_dataplane::door::{
-    DialFailed, DialOrder, Door, DoorConfig, LaneReady, LaneSink, Payload, PeerName, Plan, PlanPeer,
+    DialFailed, DialOrder, Door, DoorConfig, LaneReady, LaneSink, Payload, PeerName, Plan, PlanPeer, Purpose,
 };
 use dwcp_dataplane::identity::{Fingerprint, Identity};
 
@@ -70,7 +70,7 @@ impl Stranger {
 
     /// A new lane to the victim.
     pub(crate) fn dial(&self) -> Line {
-        let order = DialOrder { peer: PeerName::from("victim"), lanes: 1, token: 0 };
+        let order = DialOrder { peer: PeerName::from("victim"), lanes: 1, token: 0, purpose: Purpose::Jobs };
         self.door.handle().dial(order).unwrap();
         self.line()
     }

@@ -16,6 +16,10 @@ messages! {
         RingReset(RingReset) = 5,
         /// What is known of the path to a peer; about once a second while there is traffic, may be dropped.
         Path(PathFigures<'a>) = 6,
+        /// A tunnel's listener; about once a second while it changes, may be dropped.
+        Tunnel(TunnelFigures<'a>) = 7,
+        /// All tunnelled connections with a peer; likewise.
+        TunnelPeer(TunnelPeerFigures<'a>) = 8,
     }
 }
 
@@ -65,7 +69,63 @@ codes! {
     }
 }
 
+codes! {
+    /// Whether a tunnel's listener stands.
+    pub enum TunnelState: u8 {
+        /// It does.
+        Listening = 1,
+        /// It does not; the text says why. It is tried again every few seconds.
+        Failed = 2,
+    }
+}
+
 records! {
+    /// A tunnel's listener. Totals since the dataplane started or the tunnel came.
+    pub struct TunnelFigures<'a> {
+        /// `address:port`, as in the plan.
+        pub listen: &'a [u8],
+        /// Name of the peer.
+        pub peer: &'a [u8],
+        /// The target at the peer.
+        pub target: &'a [u8],
+        /// Whether it listens.
+        pub state: TunnelState,
+        /// Connections that stand.
+        pub open: u32,
+        /// Connections that were begun.
+        pub opened: u64,
+        /// Of those, not connected to the target.
+        pub refused: u64,
+        /// Bytes to the target.
+        pub bytes_sent: u64,
+        /// Bytes from it.
+        pub bytes_received: u64,
+        /// Why the last connection was refused, or why it does not listen. UTF-8.
+        pub text: &'a [u8],
+    }
+
+    /// Tunnelled connections with a peer. Totals since the dataplane started.
+    pub struct TunnelPeerFigures<'a> {
+        /// Name of the peer.
+        pub peer: &'a [u8],
+        /// Lanes for tunnels that stand.
+        pub lanes: u16,
+        /// Round-trip time of a tunnel's lane in microseconds; 0 = not measured.
+        pub rtt_us: u32,
+        /// Connections of the peer that stand here.
+        pub accepted_open: u32,
+        /// Connections that the peer asked for.
+        pub accepted: u64,
+        /// Of those, refused: forbidden, or their target did not answer.
+        pub refused: u64,
+        /// Bytes from targets here to the peer.
+        pub bytes_sent: u64,
+        /// Bytes from the peer to targets here.
+        pub bytes_received: u64,
+        /// Lanes lost while connections stood, which went on.
+        pub lanes_lost: u64,
+    }
+
     /// What is known of a path.
     pub struct PathFigures<'a> {
         /// Name of the peer in the plan.

@@ -11,11 +11,12 @@ mod setup;
 pub use command::{CancelJob, Command, FetchJob, ForgetJob, JobOptions, SendJob, Snapshot};
 pub use event::{
     Counts, Event, JobFinished, JobProgress, JobState, LaneChange, Outcome, PathFigures, PathLimit,
-    RingReset, SnapshotEnd,
+    RingReset, SnapshotEnd, TunnelFigures, TunnelPeerFigures, TunnelState,
 };
 pub use setup::{
-    Access, Attach, Attached, ENVELOPE_MAX, Export, Peer, PlanEnd, Setup, Transport, envelope, strings,
+    Access, Attach, Attached, ENVELOPE_MAX, Export, Peer, PlanEnd, Setup, Transport, Tunnel, TunnelAllow,
+    envelope, strings,
 };
 
 /// Version of everything in this module. Both sides must be equal; an unequal peer is told to restart.
-pub const LINK_VERSION: u32 = 2;
+pub const LINK_VERSION: u32 = 3;

@@ -4,7 +4,8 @@
 //! control ── Attach ─────────────────────────────► dataplane
 //! control ◄─ Attached + SCM_RIGHTS ─────────────── dataplane   memfd per worker and one for the node, then per
 //!                                                              worker: command doorbell, event doorbell (eventfds)
-//! control ── Transport, Peer…, Export…, PlanEnd ─► dataplane   whole plan; replaces the former at PlanEnd
+//! control ── Transport, Peer…, Export…, Tunnel…, TunnelAllow…, PlanEnd ─► dataplane   whole plan; replaces the
+//!                                                              former at PlanEnd
 //! ```
 use crate::codec::{CodecError, Encoded, Reader, codes, messages, records};
 
@@ -21,6 +22,10 @@ messages! {
         Export(Export<'a>) = 4,
         /// The plan is complete: use it from now on.
         PlanEnd(PlanEnd) = 5,
+        /// A listener whose connections go to a peer.
+        Tunnel(Tunnel<'a>) = 6,
+        /// Targets that a peer may be connected to here.
+        TunnelAllow(TunnelAllow<'a>) = 7,
     }
 }
 
@@ -128,6 +133,28 @@ records! {
         pub access: Access,
         /// Names of the peers that may, each `u16` length and bytes; empty = every known peer.
         pub peers: &'a [u8],
+    }
+
+    /// A listener: what connects to it is carried to the peer, which connects it to the target.
+    pub struct Tunnel<'a> {
+        /// `address:port` to listen at, unique in the plan.
+        pub listen: &'a [u8],
+        /// Name of the peer in the plan.
+        pub peer: &'a [u8],
+        /// `host:port`, as seen from the peer.
+        pub target: &'a [u8],
+    }
+
+    /// Targets that a peer's tunnels may be connected to.
+    pub struct TunnelAllow<'a> {
+        /// Name of the peer; empty = every known peer.
+        pub peer: &'a [u8],
+        /// The host as tunnels have to name it, without brackets; empty = every host.
+        pub host: &'a [u8],
+        /// First port.
+        pub port_first: u16,
+        /// Last port.
+        pub port_last: u16,
     }
 
     /// End of a plan.
