@@ -58,6 +58,9 @@ pub(crate) enum Command {
     Fetch(Fetch),
     /// List, show, follow and cancel transfers
     Transfers(Transfers),
+    /// Carry programs' connections: what connects to an address here is connected to a target by a peer
+    #[command(subcommand)]
+    Tunnel(Tunnel),
     /// Show the node at a glance; exits 0 healthy, 1 degraded, 2 unhealthy, 3 unreachable
     Status(StatusArguments),
     /// Print the counters: per core, of the node, of the kernel programs; or what compression did
@@ -389,6 +392,26 @@ pub(crate) enum Config {
     Explain {
         /// Such as transport.max_streams
         key: String,
+    },
+}
+
+/// What to do with tunnels.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tunnel {
+    /// Listen here, and let a peer connect what comes to a target that its `tunnels.allow` has; kept until `remove`
+    Add {
+        /// A port, listened at on loopback only, or an address such as 127.0.0.1:15432
+        listen: String,
+        /// The peer, and host and port as seen from it, such as paris:127.0.0.1:5432
+        #[arg(value_name = "PEER:HOST:PORT")]
+        destination: String,
+    },
+    /// List the tunnels, and what peers have connected here
+    List,
+    /// Stop listening; connections that stand run to their ends
+    Remove {
+        /// The port or address, as when it was added
+        listen: String,
     },
 }
 

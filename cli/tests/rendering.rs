@@ -11,6 +11,7 @@ fn node() -> Daemon {
             "GET /api/v1/dwcp/status" => fixture("status.json"),
             "GET /api/v1/dwcp/stats" => fixture("stats.json"),
             "GET /api/v1/dwcp/peers" => fixture("peers.json"),
+            "GET /api/v1/dwcp/tunnels" => fixture("tunnels.json"),
             "GET /api/v1/dwcp/transfers/7" => fixture("transfer.json"),
             "GET /api/v1/dwcp/transfers" => {
                 let transfer = fixture("transfer.json");
@@ -34,6 +35,7 @@ fn help_pages() {
         ("help-server.txt", &["server", "--help"]),
         ("help-doctor.txt", &["doctor", "--help"]),
         ("help-config.txt", &["config", "--help"]),
+        ("help-tunnel.txt", &["tunnel", "--help"]),
     ] {
         let ran = run(arguments);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
@@ -52,6 +54,7 @@ fn documents_for_people() {
         ("path-unknown.txt", &["path", "rome"]),
         ("transfers.txt", &["transfers"]),
         ("transfer.txt", &["transfers", "show", "7"]),
+        ("tunnels.txt", &["tunnel", "list"]),
         ("identity.txt", &["identity"]),
         ("version.txt", &["version"]),
     ] {

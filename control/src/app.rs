@@ -20,6 +20,7 @@ use crate::peers::Peers;
 use crate::recovery::{Recoveries, Try};
 use crate::settings::{self, Keep, SetError, Settings, Sources};
 use crate::store::{Change, Recovered, Store, StoreError};
+use crate::tunnels::Tunnels;
 
 /// The shared state of the process.
 pub(crate) struct App {
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     /// When the certificate of the HTTPS interface expires, in seconds since 1970.
     pub(crate) certificate_expires_s: Option<i64>,
     pub(crate) peers: Peers,
+    pub(crate) tunnels: Tunnels,
     pub(crate) recoveries: Recoveries,
     pub(crate) dataplane: Option<Arc<Attachment>>,
     /// SHA-256 of the node's certificate, once the dataplane said it.
@@ -98,6 +100,7 @@ impl App {
             keys: ApiKeys::new(std::mem::take(&mut recovered.keys)),
             limiter: RateLimiter::new(config.security.rate_limit, CLIENTS_MAX),
             certificate_expires_s: None,
+            tunnels: Tunnels::new(std::mem::take(&mut recovered.tunnels)),
             jobs: Jobs::new(recovered, config),
             peers,
             recoveries: Recoveries::new(config),
@@ -287,6 +290,7 @@ impl App {
         crate::log::set_level(&self.level, settings.config.monitoring.log_level);
         self.change(|shared, _| {
             shared.peers.handle_config(&settings.config);
+            shared.tunnels.handle_config(&settings.config);
             shared.jobs.gate.handle_config(&settings.config);
             shared.recoveries.handle_config(&settings.config);
             shared.limiter.set_rate(settings.config.security.rate_limit);
@@ -297,6 +301,13 @@ impl App {
         self.ring();
         crate::health::check(self, crate::health::Round::Changed);
         change
+    }
+
+    /// Changes the tunnels that operators added; the dataplane hears of it with the next plan, which is made now.
+    pub(crate) fn change_tunnels(&self, change: impl FnOnce(&mut Tunnels)) {
+        change(&mut self.lock().tunnels);
+        self.generation.fetch_add(1, Ordering::Release);
+        self.ring();
     }
 
     /// Ends the link's thread at its next turn.
@@ -330,6 +341,12 @@ impl App {
 
     pub(crate) fn settings_generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Tunnels of the present plan.
+    pub(crate) fn tunnels_in_force(&self) -> Vec<dwcp_config::Tunnel> {
+        let settings = self.settings();
+        self.lock().tunnels.in_force(&settings.config).into_iter().map(|(tunnel, _)| tunnel).collect()
     }
 
     pub(crate) fn note_link_alive(&self) {
@@ -378,6 +395,7 @@ impl App {
             shared.dataplane = None;
             shared.jobs.handle_detached();
             shared.peers.handle_detached();
+            shared.tunnels.handle_detached();
         });
         crate::health::check(self, crate::health::Round::Changed);
     }
@@ -394,7 +412,14 @@ impl App {
     }
 
     pub(crate) fn handle_event(self: &Arc<Self>, worker: usize, event: &Event<'_>) {
+        let settings = self.settings();
         let strange = self.change(|shared, now| {
+            if let Event::Tunnel(figures) = event {
+                shared.tunnels.handle_figures(figures, &settings.config);
+            }
+            if let Event::TunnelPeer(figures) = event {
+                shared.tunnels.handle_peer(figures, &settings.config);
+            }
             if let Event::Lane(change) = event {
                 shared.peers.handle_lane(worker, change, now);
                 if !change.up && !change.text.is_empty() {

@@ -19,6 +19,7 @@ mod peers;
 mod recovery;
 mod settings;
 mod store;
+mod tunnels;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

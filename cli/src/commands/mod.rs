@@ -15,6 +15,7 @@ mod stats;
 mod status;
 mod transfer;
 mod transfers;
+mod tunnel;
 mod version;
 mod wait;
 
@@ -49,6 +50,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Restore(command) => backup::restore(&context, command).await,
         Command::Identity => identity::run(&context).await,
         Command::Path { peer } => path::run(&context, &peer).await,
+        Command::Tunnel(command) => tunnel::run(&context, command).await,
         Command::Peers => peers::run(&context).await,
         Command::Version => version::run(&context).await,
         Command::Completion { shell } => generate::completion(shell),

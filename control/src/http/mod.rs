@@ -15,6 +15,7 @@ mod probes;
 mod problem;
 mod tls;
 mod transfers;
+mod tunnels;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -152,6 +153,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(transfers::list, transfers::create))
         .routes(routes!(transfers::show, transfers::cancel))
         .routes(routes!(events::follow))
+        .routes(routes!(tunnels::list, tunnels::add, tunnels::remove))
         .routes(routes!(breakers::list))
         .routes(routes!(breakers::state))
         .routes(routes!(breakers::reset))

@@ -15,6 +15,7 @@ use utoipa::openapi::OpenApi;
         (name = "probes", description = "For load balancers and monitors; open to every host"),
         (name = "node", description = "The node at a glance and in detail"),
         (name = "transfers", description = "Ordering, following and cancelling transfers"),
+        (name = "tunnels", description = "Programs' connections that a peer connects to their targets"),
         (name = "configuration", description = "Showing, judging and changing the configuration"),
         (name = "access", description = "API keys and the audit log"),
         (name = "state", description = "Copies of what the node knows"),

@@ -28,7 +28,12 @@ fn config() -> dwcp_config::Config {
 impl Bench {
     fn new() -> Self {
         let jobs = Jobs::new(
-            crate::store::Recovered { unfinished: Vec::new(), next_id: 1, keys: Vec::new() },
+            crate::store::Recovered {
+                unfinished: Vec::new(),
+                next_id: 1,
+                keys: Vec::new(),
+                tunnels: Vec::new(),
+            },
             &config(),
         );
         let now = Now { uptime: Duration::ZERO, unix_ms: 1_000_000 };

@@ -91,7 +91,7 @@ fn attach(app: &App, path: &PathBuf) -> Result<(UnixStream, Attached, Link), Tro
 /// Until the dataplane goes away; `Ok` = the app stops.
 fn serve(app: &Arc<App>, socket: UnixStream, attached: Attached, link: Link) -> Result<(), Trouble> {
     let mut generation = app.settings_generation();
-    plan::send(&socket, &app.settings().config, generation)?;
+    plan::send(&socket, &app.settings().config, &app.tunnels_in_force(), generation)?;
     socket.set_nonblocking(true).map_err(LinkError::from)?;
     let regions = link.workers.iter().map(|worker| worker.region.clone()).collect();
     let mut workers = link.workers.into_iter().map(Worker::new).collect::<Result<Vec<_>, _>>()?;
@@ -108,7 +108,7 @@ fn serve(app: &Arc<App>, socket: UnixStream, attached: Attached, link: Link) -> 
         if app.settings_generation() != generation {
             generation = app.settings_generation();
             socket.set_nonblocking(false).map_err(LinkError::from)?;
-            plan::send(&socket, &app.settings().config, generation)?;
+            plan::send(&socket, &app.settings().config, &app.tunnels_in_force(), generation)?;
             socket.set_nonblocking(true).map_err(LinkError::from)?;
         }
         let mut is_busy = false;

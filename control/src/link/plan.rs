@@ -3,12 +3,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use dwcp_abi::link::{Access, Attach, Export, LINK_VERSION, Peer, PlanEnd, Setup, Transport};
+use dwcp_abi::link::{
+    Access, Attach, Export, LINK_VERSION, Peer, PlanEnd, Setup, Transport, Tunnel, TunnelAllow,
+};
 use dwcp_config::{Algorithm, Backend, Config, Congestion, Cores, ExportPeers, Hugepages, Workers};
 use dwcp_sys::link::{LinkError, send_message};
 
-/// Sends transport, peers, exports and the plan's end.
-pub(super) fn send(socket: &UnixStream, config: &Config, generation: u64) -> Result<(), LinkError> {
+/// Sends transport, peers, exports, tunnels and the plan's end. `tunnels` are those of the configuration and those that
+/// operators added.
+pub(super) fn send(
+    socket: &UnixStream,
+    config: &Config,
+    tunnels: &[dwcp_config::Tunnel],
+    generation: u64,
+) -> Result<(), LinkError> {
     send_message(socket, &Setup::Transport(transport(config)))?;
     for peer in &config.peers {
         let (name, address) = (peer.name.as_bytes(), peer.address.as_bytes());
@@ -23,6 +31,24 @@ pub(super) fn send(socket: &UnixStream, config: &Config, generation: u64) -> Res
                 path: export.path.as_os_str().as_bytes(),
                 access: access(export.access),
                 peers: &peers,
+            }),
+        )?;
+    }
+    for tunnel in tunnels {
+        let listen = tunnel.listen.to_string();
+        let (peer, target) = (tunnel.peer.as_bytes(), tunnel.target.as_bytes());
+        send_message(socket, &Setup::Tunnel(Tunnel { listen: listen.as_bytes(), peer, target }))?;
+    }
+    for allow in &config.tunnels.allow {
+        // Empty means all there.
+        let (peer, host) = (allow.peer.as_deref().unwrap_or(""), allow.host.as_deref().unwrap_or(""));
+        send_message(
+            socket,
+            &Setup::TunnelAllow(TunnelAllow {
+                peer: peer.as_bytes(),
+                host: host.as_bytes(),
+                port_first: *allow.ports.start(),
+                port_last: *allow.ports.end(),
             }),
         )?;
     }

@@ -5,7 +5,7 @@ use dwcp_abi::bpf::{Class, Direction};
 use dwcp_abi::shm::{
     FLOW_CORES_MAX, LATENCY_BOUNDS_US, LATENCY_BUCKETS, NodeCounter, ProgramFlag, WorkerCounter,
 };
-use dwcp_api::ComponentState;
+use dwcp_api::{ComponentState, TunnelFigures, TunnelPeer, TunnelState};
 use dwcp_policy::Component;
 
 use super::process::{ProcessFigures, started_s};
@@ -52,6 +52,7 @@ pub(crate) fn render(app: &Arc<App>) -> String {
     let (tries, successes) = shared.recoveries.totals();
     page.one("dwcp_manager_recovery_attempts_total", tries);
     page.one("dwcp_manager_recovery_success_total", successes);
+    tunnels(&mut page, &shared, &settings.config);
     dataplane(&mut page, &shared);
     cores(&mut page, &shared.figures);
     kernel(&mut page, &shared.figures);
@@ -78,6 +79,32 @@ pub(crate) fn render(app: &Arc<App>) -> String {
     requests(&mut page, app);
     process(&mut page, uptime);
     page.finish()
+}
+
+fn tunnels(page: &mut Page, shared: &Shared, config: &dwcp_config::Config) {
+    let tunnels = shared.tunnels.figures(config);
+    let mut family = |name: &str, value: &dyn Fn(&TunnelFigures) -> u64| {
+        page.family(name);
+        for tunnel in &tunnels {
+            page.sample(&[("listen", &tunnel.listen), ("peer", &tunnel.peer)], value(tunnel));
+        }
+    };
+    family("dwcp_tunnel_up", &|tunnel| u64::from(tunnel.state == TunnelState::Listening));
+    family("dwcp_tunnel_connections", &|tunnel| u64::from(tunnel.connections));
+    family("dwcp_tunnel_connections_total", &|tunnel| tunnel.connections_total);
+    family("dwcp_tunnel_refused_total", &|tunnel| tunnel.refused_total);
+    family("dwcp_tunnel_bytes_sent_total", &|tunnel| tunnel.bytes_sent);
+    family("dwcp_tunnel_bytes_received_total", &|tunnel| tunnel.bytes_received);
+    let mut family = |name: &str, value: &dyn Fn(&TunnelPeer) -> u64| {
+        page.family(name);
+        for peer in shared.tunnels.peers() {
+            page.sample(&[("peer", &peer.peer)], value(peer));
+        }
+    };
+    family("dwcp_tunnel_peer_lanes", &|peer| u64::from(peer.lanes));
+    family("dwcp_tunnel_peer_lanes_lost_total", &|peer| peer.lanes_lost);
+    family("dwcp_tunnel_peer_accepted_total", &|peer| peer.accepted_total);
+    family("dwcp_tunnel_peer_refused_total", &|peer| peer.refused_total);
 }
 
 fn transport(page: &mut Page, shared: &Shared, is_enabled: bool) {

@@ -103,6 +103,16 @@ families! {
     "dwcp_ebpf_program_loaded" Gauge "Whether a kernel program is attached, 0 or 1.";
     "dwcp_ebpf_class_packets_total" Counter "Packets per class, direction and core.";
     "dwcp_ebpf_class_bytes_total" Counter "Bytes per class, direction and core.";
+    "dwcp_tunnel_up" Gauge "Whether a tunnel listens, 0 or 1.";
+    "dwcp_tunnel_connections" Gauge "Connections of a tunnel that stand.";
+    "dwcp_tunnel_connections_total" Counter "Connections of a tunnel that were begun.";
+    "dwcp_tunnel_refused_total" Counter "Connections of a tunnel that were not connected to their target.";
+    "dwcp_tunnel_bytes_sent_total" Counter "Bytes to a tunnel's target.";
+    "dwcp_tunnel_bytes_received_total" Counter "Bytes from a tunnel's target.";
+    "dwcp_tunnel_peer_lanes" Gauge "Lanes for tunnels with a peer.";
+    "dwcp_tunnel_peer_lanes_lost_total" Counter "Lanes for tunnels that were lost while connections stood, which went on.";
+    "dwcp_tunnel_peer_accepted_total" Counter "Connections to targets here that a peer asked for.";
+    "dwcp_tunnel_peer_refused_total" Counter "Of those, refused: forbidden, or the target did not answer.";
     "dwcp_backup_last_success_timestamp_seconds" Gauge "When the state was last backed up; absent until then.";
     "dwcp_backup_size_bytes" Gauge "Size of that copy.";
     "dwcp_http_requests_total" Counter "Requests to control by route, method and status.";
@@ -140,6 +150,16 @@ pub(super) const MAY_BE_EMPTY: &[&str] = &[
     "dwcp_ebpf_class_bytes_total",
     "dwcp_http_requests_total",
     "dwcp_metrics_listener_up",
+    "dwcp_tunnel_up",
+    "dwcp_tunnel_connections",
+    "dwcp_tunnel_connections_total",
+    "dwcp_tunnel_refused_total",
+    "dwcp_tunnel_bytes_sent_total",
+    "dwcp_tunnel_bytes_received_total",
+    "dwcp_tunnel_peer_lanes",
+    "dwcp_tunnel_peer_lanes_lost_total",
+    "dwcp_tunnel_peer_accepted_total",
+    "dwcp_tunnel_peer_refused_total",
 ];
 
 /// Every metric that the shipped alerts and dashboards ask for is declared here.

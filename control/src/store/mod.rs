@@ -4,6 +4,7 @@ mod access;
 mod backup;
 mod schema;
 mod thread;
+mod tunnels;
 
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -102,6 +103,8 @@ pub(crate) struct Recovered {
     /// Ids below were used.
     pub(crate) next_id: u64,
     pub(crate) keys: Vec<ApiKey>,
+    /// Tunnels that operators added.
+    pub(crate) tunnels: Vec<dwcp_config::Tunnel>,
 }
 
 impl Store {
@@ -150,6 +153,16 @@ impl Store {
     /// Forgets an API key.
     pub(crate) async fn delete_key(&self, id: String) -> Result<(), StoreError> {
         self.ask(move |connection| access::delete_key(connection, &id)).await
+    }
+
+    /// Keeps a tunnel.
+    pub(crate) async fn insert_tunnel(&self, tunnel: dwcp_config::Tunnel) -> Result<(), StoreError> {
+        self.ask(move |connection| tunnels::insert(connection, &tunnel)).await
+    }
+
+    /// Forgets the tunnel at an address.
+    pub(crate) async fn delete_tunnel(&self, listen: String) -> Result<(), StoreError> {
+        self.ask(move |connection| tunnels::delete(connection, &listen)).await
     }
 
     /// The newest lines of the audit log, newest first.

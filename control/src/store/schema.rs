@@ -60,7 +60,8 @@ fn recover(connection: &Connection) -> rusqlite::Result<Recovered> {
         .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'", [], |row| row.get(0))
         .optional()?;
     let keys = super::access::keys(connection)?;
-    Ok(Recovered { unfinished, next_id: unsigned(last.unwrap_or(0)) + 1, keys })
+    let tunnels = super::tunnels::all(connection)?;
+    Ok(Recovered { unfinished, next_id: unsigned(last.unwrap_or(0)) + 1, keys, tunnels })
 }
 
 /// The newest layout.
@@ -225,7 +226,7 @@ fn unsigned(value: i64) -> u64 {
     value.cast_unsigned()
 }
 
-const MIGRATIONS: [&str; 4] = [JOBS, KEYS, RESUMED, super::access::TABLES];
+const MIGRATIONS: [&str; 5] = [JOBS, KEYS, RESUMED, super::access::TABLES, super::tunnels::TABLE];
 
 const RESUMED: &str = "ALTER TABLE jobs ADD COLUMN bytes_resumed INTEGER NOT NULL DEFAULT 0";
 

@@ -19,6 +19,7 @@ mod stats;
 mod status;
 mod timestamp;
 mod transfer;
+mod tunnel;
 
 pub use access::{AuditEntry, AuditList, AuditQuery, KeyCreated, KeyFigures, KeyList, KeyRequest, Role};
 pub use backup::BackupVerdict;
@@ -45,4 +46,8 @@ pub use timestamp::{Timestamp, TimestampError};
 pub use transfer::{
     Counts, Direction, EVENT_FINISHED, EVENT_PROGRESS, FAILURES_MAX, SOURCES_MAX, Transfer, TransferFailure,
     TransferId, TransferList, TransferOptions, TransferQuery, TransferRequest, TransferState,
+};
+pub use tunnel::{
+    TunnelAnswer, TunnelFigures, TunnelList, TunnelOrigin, TunnelPeer, TunnelQuery, TunnelRequest,
+    TunnelState,
 };

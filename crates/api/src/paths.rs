@@ -70,8 +70,11 @@ pub const TRANSFER_PATTERN: &str = "/api/v1/dwcp/transfers/{id}";
 /// Route pattern of one transfer's server-sent events.
 pub const TRANSFER_EVENTS_PATTERN: &str = "/api/v1/dwcp/transfers/{id}/events";
 
+/// Tunnels: list (GET), add (POST), remove (DELETE).
+pub const TUNNELS: &str = "/api/v1/dwcp/tunnels";
+
 /// Every path without a number in it.
-pub const ALL: [&str; 27] = [
+pub const ALL: [&str; 28] = [
     HEALTH,
     READY,
     LIVE,
@@ -93,6 +96,7 @@ pub const ALL: [&str; 27] = [
     LOGS,
     BREAKERS,
     TRANSFERS,
+    TUNNELS,
     VERSION,
     OPENAPI,
     BACKUP,

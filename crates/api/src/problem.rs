@@ -39,6 +39,8 @@ impl Problem {
     pub const UNKNOWN_PEER: &str = "urn:dwcp:problem:unknown-peer";
     /// `type`: no transfer has this id.
     pub const UNKNOWN_TRANSFER: &str = "urn:dwcp:problem:unknown-transfer";
+    /// `type`: no tunnel listens at this address.
+    pub const UNKNOWN_TUNNEL: &str = "urn:dwcp:problem:unknown-tunnel";
     /// `type`: no API key has this id.
     pub const UNKNOWN_KEY: &str = "urn:dwcp:problem:unknown-key";
     /// `type`: no such endpoint or method.

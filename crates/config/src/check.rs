@@ -19,6 +19,7 @@ pub(crate) fn check(config: &Config) -> Vec<(String, String)> {
     for (number, export) in config.exports.iter().enumerate() {
         one_export(number, export, &names, &mut broken);
     }
+    tunnels(config, &names, &mut broken);
     if config.recovery.backoff.is_empty() || config.recovery.backoff.len() > 16 {
         broken.push(("recovery.backoff".into(), "needs 1 to 16 pauses".into()));
     }
@@ -115,6 +116,32 @@ fn one_export(number: usize, export: &Export, names: &[&str], broken: &mut Broke
             format!("exports[{number}].peers"),
             format!("`{}` is not in `peers:`{hint}", shorten(name)),
         ));
+    }
+}
+
+fn tunnels(config: &Config, names: &[&str], broken: &mut Broken) {
+    let mut seen = HashMap::new();
+    let mut peers = Vec::new();
+    for tunnel in &config.tunnels.listen {
+        let key = || "tunnels.listen".to_owned();
+        if seen.insert(tunnel.listen, ()).is_some() {
+            broken.push((key(), format!("two tunnels listen at {}", tunnel.listen)));
+        }
+        if !tunnel.listen.ip().is_loopback() && !config.tunnels.listen_beyond_loopback {
+            let message = format!(
+                "{} is reached by other hosts: that needs tunnels.listen_beyond_loopback: true",
+                tunnel.listen
+            );
+            broken.push((key(), message));
+        }
+        peers.push((key(), tunnel.peer.as_str()));
+    }
+    let allowed = config.tunnels.allow.iter().filter_map(|allow| allow.peer.as_deref());
+    peers.extend(allowed.map(|peer| ("tunnels.allow".to_owned(), peer)));
+    for (key, peer) in peers.into_iter().filter(|(_, peer)| !names.contains(peer)) {
+        let hint = nearest(peer, names.iter().copied())
+            .map_or(String::new(), |near| format!(", did you mean `{near}`?"));
+        broken.push((key, format!("`{}` is not in `peers:`{hint}", shorten(peer))));
     }
 }
 

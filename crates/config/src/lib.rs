@@ -10,6 +10,7 @@ mod model;
 mod nearest;
 mod overrides;
 mod reference;
+mod tunnels;
 mod units;
 mod value;
 mod yaml;
@@ -25,5 +26,6 @@ pub use model::{
 pub use nearest::nearest;
 pub use overrides::{Changes, Overrides};
 pub use reference::{changed, effective, explain, reference};
+pub use tunnels::{Tunnel, TunnelAllow, Tunnels};
 pub use units::{ByteSize, Rate, parse_duration, parse_rate, parse_size, show_duration};
 pub use yaml::Position;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::tunnels::Tunnels;
 use crate::units::{ByteSize, Rate};
 use crate::value::choices;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub peer_listen: SocketAddr,
     /// Threads and memory of the dataplane.
     pub dataplane: Dataplane,
+    /// Connections of programs, carried by peers.
+    pub tunnels: Tunnels,
     /// Nodes that may connect and be connected to.
     pub peers: Vec<Peer>,
     /// Directories that peers may use.
@@ -274,6 +277,7 @@ impl Default for Config {
                 buffer_memory: ByteSize(64 << 20),
                 hugepages: Hugepages::Auto,
             },
+            tunnels: Tunnels::default(),
             peers: Vec::new(),
             exports: Vec::new(),
         }

@@ -432,5 +432,5 @@ fn read_joined<V: Value>(node: &Node) -> Result<V, Complaint> {
 }
 
 const TEXT_MAX: usize = 1024;
-const LIST_MAX: usize = 1024;
+pub(crate) const LIST_MAX: usize = 1024;
 const WORKERS_MAX: u16 = 256;

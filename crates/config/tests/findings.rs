@@ -42,6 +42,35 @@ compression: fast
 }
 
 #[test]
+fn tunnels_are_checked_against_peers_and_each_other() {
+    let text = format!(
+        "\
+peers: [{{name: paris, identity: '{IDENTITY}'}}]
+tunnels:
+  listen:
+    - 5432 paris:127.0.0.1:5432
+    - 127.0.0.1:5432 pari:db:1
+    - 0.0.0.0:80 paris:web:80
+  allow: ['*:127.0.0.1:22', 'rome:*:*']
+"
+    );
+    let expected = [
+        "f.yaml:3:3 tunnels.listen: two tunnels listen at 127.0.0.1:5432",
+        "f.yaml:3:3 tunnels.listen: 0.0.0.0:80 is reached by other hosts: that needs tunnels.listen_beyond_loopback: true",
+        "f.yaml:3:3 tunnels.listen: `pari` is not in `peers:`, did you mean `paris`?",
+        "f.yaml:7:3 tunnels.allow: `rome` is not in `peers:`",
+    ];
+    assert_eq!(findings(&text), expected);
+    assert_eq!(
+        findings("tunnels: {listen: ['80'], allow: [a b]}"),
+        [
+            "f.yaml:1:20 tunnels.listen: expected LISTEN PEER:HOST:PORT such as `127.0.0.1:15432 paris:127.0.0.1:5432`, found `80`",
+            "f.yaml:1:35 tunnels.allow: expected PEER:HOST:PORT such as `paris:127.0.0.1:5432`; `*` stands for all, 8000-8099 for a range of ports, found `a b`",
+        ]
+    );
+}
+
+#[test]
 fn rules_between_keys_are_checked() {
     let text = format!(
         "\

@@ -6,7 +6,8 @@ use super::connection::{self, Reply};
 use super::{Client, ClientError, check, percent_encode, to_json};
 use crate::{
     AuditList, BackupVerdict, BreakerReset, CircuitBreakers, ComponentList, ConfigChange, ConfigDocument,
-    Document, DrainStatus, EventList, EventQuery, Health, KeyCreated, KeyList, KeyRequest, LogLines, paths,
+    Document, DrainStatus, EventList, EventQuery, Health, KeyCreated, KeyList, KeyRequest, LogLines,
+    TunnelAnswer, TunnelList, TunnelRequest, paths,
 };
 
 impl Client {
@@ -28,6 +29,31 @@ impl Client {
             None => paths::BREAKER_RESET.to_owned(),
         };
         self.change(Method::POST, &path, None, StatusCode::OK).await
+    }
+
+    /// `GET /api/v1/dwcp/tunnels`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn tunnels(&self) -> Result<TunnelList, ClientError> {
+        self.document(paths::TUNNELS).await
+    }
+
+    /// `POST /api/v1/dwcp/tunnels`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; then there is no such tunnel.
+    pub async fn add_tunnel(&self, request: &TunnelRequest) -> Result<TunnelAnswer, ClientError> {
+        self.change(Method::POST, paths::TUNNELS, Some(to_json(request)?), StatusCode::CREATED).await
+    }
+
+    /// `DELETE /api/v1/dwcp/tunnels?listen=…`: what is left.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn remove_tunnel(&self, listen: &str) -> Result<TunnelList, ClientError> {
+        let path = format!("{}?listen={}", paths::TUNNELS, percent_encode(listen));
+        self.change(Method::DELETE, &path, None, StatusCode::OK).await
     }
 
     /// `GET /health?verbose=true`; an unhealthy node answers too.
