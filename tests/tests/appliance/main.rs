@@ -1,7 +1,9 @@
-//! The whole appliance: two nodes under `dwcp server`, the command, and `kill -9` of either half in mid-transfer.
+//! The whole appliance: two nodes under `dwcp server`, the command, and `kill -9` of either half in mid-transfer; programs
+//! through tunnels.
 //!
 //! The programs are those beside the test in the target directory: `cargo build` comes first.
 mod node;
+mod programs;
 #[path = "../../../dataplane/tests/pair/valve.rs"]
 mod valve;
 

@@ -53,9 +53,14 @@ impl Node {
 
     /// Makes the other one known, reachable at `dial`, and lets it use the directory `incoming`.
     pub(crate) fn meet(&self, other: &Self, dial: &str) {
+        self.meet_with(other, dial, "");
+    }
+
+    /// The same, with more of a configuration.
+    pub(crate) fn meet_with(&self, other: &Self, dial: &str, more: &str) {
         let address = if dial.is_empty() { String::new() } else { format!("address: \"{dial}\", ") };
         let lists = format!(
-            "peers:\n  - {{name: {}, {address}identity: \"{}\"}}\nexports:\n  - {{name: incoming, path: \"{}\", access: read-write}}\n",
+            "peers:\n  - {{name: {}, {address}identity: \"{}\"}}\nexports:\n  - {{name: incoming, path: \"{}\", access: read-write}}\n{more}",
             other.name,
             other.fingerprint().unwrap(),
             self.incoming().display(),
@@ -148,7 +153,8 @@ impl Node {
         }
     }
 
-    fn log(&self) -> String {
+    /// What its processes and its last command said.
+    pub(crate) fn log(&self) -> String {
         let read = |name| fs::read_to_string(self.home.join(name)).unwrap_or_default();
         format!("{}\n{}", read("log"), read("command.log"))
     }
