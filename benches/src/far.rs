@@ -1,10 +1,10 @@
 //! Two dataplanes at the ends of a long link, with the settings that they have out of the box: 32 lanes to begin with, TLS
-//! 1.3, buffers as the kernel makes them. Used by the benches `wan` and `versions`.
+//! 1.3, buffers as the kernel makes them. Used by the benches `wan`, `versions` and `tunnel`.
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use dwcp_abi::link::Transport;
+use dwcp_abi::link::{Setup, Transport};
 use dwcp_abi::shm::{NodeCounter, WorkerCounter};
 use dwcp_wan::Namespace;
 
@@ -30,6 +30,20 @@ impl FarPair {
         address: IpAddr,
         congestion: u8,
     ) -> Result<Self> {
+        Self::start_with(scratch, (first, second), address, congestion, (&[], &[]))
+    }
+
+    /// The same with more of a plan for each, such as tunnels.
+    ///
+    /// # Errors
+    /// One does not come up.
+    pub fn start_with(
+        scratch: &Scratch,
+        (first, second): (&Namespace, &Namespace),
+        address: IpAddr,
+        congestion: u8,
+        (near, far): (&[Setup<'_>], &[Setup<'_>]),
+    ) -> Result<Self> {
         let root = scratch.fresh("pair")?;
         let address = format!("{address}:9000");
         let shape = Shape { workers: 1, lanes: INITIAL_STREAMS, cipher: Cipher::Tls };
@@ -47,8 +61,8 @@ impl FarPair {
             baseline_store_bytes: 4 << 30,
             ..shape.transport()
         };
-        sender.plan_with(transport, &receiver, &address)?;
-        receiver.plan_with(transport, &sender, "")?;
+        sender.plan_more(transport, &receiver, &address, near)?;
+        receiver.plan_more(transport, &sender, "", far)?;
         sender.await_plan()?;
         receiver.await_plan()?;
         Ok(Self { sender, receiver, next_job: 1 })

@@ -130,6 +130,20 @@ impl Node {
     /// # Errors
     /// The dataplane is gone.
     pub fn plan_with(&self, transport: Transport, peer: &Self, address: &str) -> Result<()> {
+        self.plan_more(transport, peer, address, &[])
+    }
+
+    /// The same with more messages, such as tunnels.
+    ///
+    /// # Errors
+    /// The dataplane is gone.
+    pub fn plan_more(
+        &self,
+        transport: Transport,
+        peer: &Self,
+        address: &str,
+        more: &[Setup<'_>],
+    ) -> Result<()> {
         let fingerprint = peer.attached.fingerprint;
         let export = self.root.join("export");
         let messages = [
@@ -141,12 +155,11 @@ impl Node {
                 access: Access::ReadWrite,
                 peers: b"",
             }),
-            Setup::PlanEnd(PlanEnd { generation: 1 }),
         ];
-        for message in messages {
-            send_message(&self.socket, &message)?;
+        for message in messages.iter().chain(more) {
+            send_message(&self.socket, message)?;
         }
-        Ok(())
+        Ok(send_message(&self.socket, &Setup::PlanEnd(PlanEnd { generation: 1 }))?)
     }
 
     /// Waits until the plan is in force: a command that overtakes it finds no peer.

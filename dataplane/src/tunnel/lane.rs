@@ -10,6 +10,7 @@ use dwcp_engine::Violation;
 use dwcp_sys::socket::{set_unsent_low_water, set_user_timeout};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use super::coding::CodingError;
 use crate::door::LaneReady;
 use crate::record::{BODY_MAX, HEADER_LENGTH, Opened, Opener, RecordError, Sealer, sealed_length};
 
@@ -24,6 +25,8 @@ pub(super) struct Lane {
     gathered: Vec<u8>,
     outbound: Vec<u8>,
     outbound_at: usize,
+    /// Sends since the socket was last full, counted down to 0: meanwhile the network is held to be slower than this node.
+    pressed: u16,
     pub(super) readable: bool,
     pub(super) writable: bool,
 }
@@ -46,6 +49,8 @@ pub(super) enum LaneError {
     Frame(#[from] CodecError),
     #[error("{0}")]
     Violation(#[from] Violation),
+    #[error("{0}")]
+    Coding(#[from] CodingError),
     #[error("its keys have protected enough: another lane takes its place")]
     Retired,
 }
@@ -78,6 +83,7 @@ impl Lane {
             gathered: Vec::with_capacity(GATHER_BYTES),
             outbound: Vec::new(),
             outbound_at: 0,
+            pressed: 0,
             readable: false,
             writable: true,
         })
@@ -90,7 +96,7 @@ impl Lane {
     /// Reads what is there, up to a bound, and gives each whole frame to `take`.
     pub(super) fn receive(
         &mut self,
-        mut take: impl FnMut(&TunnelFrame<'_>) -> Result<(), Violation>,
+        mut take: impl FnMut(&TunnelFrame<'_>) -> Result<(), LaneError>,
     ) -> Result<Amount, LaneError> {
         for _ in 0..READS_PER_TURN {
             if !self.readable {
@@ -117,10 +123,10 @@ impl Lane {
     }
 
     /// Sends what `next` has to say, as far as the socket takes it and up to a bound. `next` writes one frame and says
-    /// its length.
+    /// its length; it hears whether frames wait for the network.
     pub(super) fn send(
         &mut self,
-        mut next: impl FnMut(&mut [u8]) -> Option<usize>,
+        mut next: impl FnMut(&mut [u8], bool) -> Option<usize>,
     ) -> Result<Amount, LaneError> {
         for _ in 0..SENDS_PER_TURN {
             if !self.writable {
@@ -131,7 +137,9 @@ impl Lane {
             }
             match self.stream.write(&self.outbound[self.outbound_at..]) {
                 Ok(count) => self.outbound_at += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    (self.writable, self.pressed) = (false, PRESSED_SENDS);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -140,12 +148,13 @@ impl Lane {
     }
 
     /// Fills the outbound buffer; false where there is nothing to say.
-    fn gather(&mut self, next: &mut impl FnMut(&mut [u8]) -> Option<usize>) -> Result<bool, LaneError> {
+    fn gather(&mut self, next: &mut impl FnMut(&mut [u8], bool) -> Option<usize>) -> Result<bool, LaneError> {
         self.gathered.clear();
+        self.pressed = self.pressed.saturating_sub(1);
         while self.gathered.len() + FRAME_BYTES_MAX <= GATHER_BYTES {
             let at = self.gathered.len();
             self.gathered.resize(at + FRAME_BYTES_MAX, 0);
-            let length = next(&mut self.gathered[at..]);
+            let length = next(&mut self.gathered[at..], self.pressed > 0);
             self.gathered.truncate(at + length.unwrap_or(0));
             if length.is_none() {
                 break;
@@ -185,7 +194,7 @@ fn open_record(opener: &mut Opener, inbound: &mut Buffer, plain: &mut Buffer) ->
 
 fn take_frames(
     bytes: &mut Buffer,
-    take: &mut impl FnMut(&TunnelFrame<'_>) -> Result<(), Violation>,
+    take: &mut impl FnMut(&TunnelFrame<'_>) -> Result<(), LaneError>,
 ) -> Result<(), LaneError> {
     while let Some(frame) = TunnelFrame::decode_front(bytes.bytes())? {
         take(&frame)?;
@@ -264,6 +273,8 @@ const INBOUND_BYTES: usize = 128 * 1024;
 const PLAIN_BYTES: usize = FRAME_BYTES_MAX + BODY_MAX;
 const READS_PER_TURN: usize = 8;
 const SENDS_PER_TURN: usize = 8;
+/// Some megabytes: a window's end makes a pause, and no faster network.
+const PRESSED_SENDS: u16 = 64;
 /// What waits unsent in the kernel cannot be overtaken.
 const UNSENT_BYTES: u32 = 64 * 1024;
 /// AF21, low-latency data (RFC 4594 §4.7), in the upper six bits.

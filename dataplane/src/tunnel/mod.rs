@@ -5,6 +5,7 @@
 //!
 //! Where a peer's connections may go is this node's decision ([`crate::plan::Plan::allows_tunnel`]); where its own go is
 //! the peer's.
+mod coding;
 mod figures;
 mod lane;
 mod listener;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use dwcp_abi::wire::Code;
 use dwcp_engine::{ConnectionKey, LaneEnd, Mux, Opener, Time, TunnelEvent, TunnelLane, TunnelLimits};
 
+use super::coding::Coding;
 use super::figures::PeerReport;
 use super::lane::{Amount, Lane, LaneError};
 use super::listener::Listener;
@@ -35,6 +36,7 @@ pub(super) struct Peer {
 pub(super) struct Around<'a> {
     pub(super) sources: &'a mut Sources,
     pub(super) listeners: &'a mut BTreeMap<u64, Listener>,
+    pub(super) coding: &'a mut Coding,
     pub(super) scratch: &'a mut [u8],
     /// Targets that the peer asks for now.
     pub(super) asked: &'a mut Vec<(PeerName, ConnectionKey, Vec<u8>)>,
@@ -237,7 +239,12 @@ impl Peer {
             self.lanes.iter().filter(|(_, lane)| lane.readable).map(|(id, _)| *id).collect();
         for id in ready {
             let (Some(lane), mux) = (self.lanes.get_mut(&id), &mut self.mux) else { continue };
-            match lane.receive(|frame| mux.handle_frame(id, frame, around.time)) {
+            let coding = &mut *around.coding;
+            let taken = lane.receive(|frame| {
+                let frame = coding.decode(frame)?;
+                Ok(mux.handle_frame(id, &frame, around.time)?)
+            });
+            match taken {
                 Ok(Amount::All) => {}
                 Ok(Amount::Part) => amount = Amount::Part,
                 Err(error) => self.lose_lane(id, &error, around),
@@ -252,7 +259,12 @@ impl Peer {
             self.lanes.iter().filter(|(_, lane)| lane.writable).map(|(id, _)| *id).collect();
         for id in ids {
             let (Some(lane), mux) = (self.lanes.get_mut(&id), &mut self.mux) else { continue };
-            match lane.send(|bytes| mux.poll_frame(id, around.time, bytes)) {
+            let coding = &mut *around.coding;
+            let sent = lane.send(|bytes, is_pressed| {
+                let length = mux.poll_frame(id, around.time, bytes)?;
+                Some(if is_pressed { coding.encode(bytes, length) } else { length })
+            });
+            match sent {
                 Ok(Amount::All) => {}
                 Ok(Amount::Part) => amount = Amount::Part,
                 Err(error) => self.lose_lane(id, &error, around),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use dwcp_engine::ConnectionKey;
 
+use super::coding::Coding;
 use super::figures::Reporter;
 use super::lane::Amount;
 use super::listener::Listener;
@@ -35,6 +36,7 @@ pub(super) struct Turn {
     peers: HashMap<PeerName, Peer>,
     asked: Vec<(PeerName, ConnectionKey, Vec<u8>)>,
     withdrawn: Vec<(PeerName, ConnectionKey)>,
+    coding: Coding,
     scratch: Vec<u8>,
     reporter: Reporter,
     start: Instant,
@@ -61,6 +63,7 @@ impl Turn {
             peers: HashMap::new(),
             asked: Vec::new(),
             withdrawn: Vec::new(),
+            coding: Coding::new(),
             scratch: vec![0; SCRATCH_BYTES],
             reporter: Reporter::new(start),
             start,
@@ -152,6 +155,7 @@ impl Turn {
     /// Another plan: listeners come and go, and so do peers. Connections of a listener that goes run to their end.
     fn follow(&mut self, plan: Arc<Plan>) {
         self.plan = Arc::clone(&plan);
+        self.coding.follow(&plan.transport);
         let sources = &mut self.sources;
         self.listeners.retain(|_, listener| {
             let stays = plan.tunnels.contains(&listener.tunnel);
@@ -368,6 +372,7 @@ impl Turn {
         let mut around = Around {
             sources: &mut self.sources,
             listeners: &mut self.listeners,
+            coding: &mut self.coding,
             scratch: &mut self.scratch,
             asked: &mut self.asked,
             withdrawn: &mut self.withdrawn,
@@ -382,6 +387,7 @@ impl Turn {
         let mut around = Around {
             sources: &mut self.sources,
             listeners: &mut self.listeners,
+            coding: &mut self.coding,
             scratch: &mut self.scratch,
             asked: &mut self.asked,
             withdrawn: &mut self.withdrawn,

@@ -72,6 +72,10 @@ impl Scene {
 struct Relay {
     address: String,
     passed: Arc<Mutex<Vec<TcpStream>>>,
+    /// Bytes that were passed on, both ways.
+    bytes: Arc<AtomicU64>,
+    /// Makes it a slow network.
+    is_slow: Arc<AtomicBool>,
 }
 
 impl Relay {
@@ -79,6 +83,8 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let passed = Arc::new(Mutex::new(Vec::new()));
+        let (bytes, is_slow) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counted, slowed) = (Arc::clone(&bytes), Arc::clone(&is_slow));
         let (kept, target) = (Arc::clone(&passed), target.to_owned());
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
@@ -87,9 +93,14 @@ impl Relay {
                 for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)]
                 {
                     from.set_nodelay(true).unwrap();
+                    let (counted, slowed) = (Arc::clone(&counted), Arc::clone(&slowed));
                     thread::spawn(move || {
                         let mut buffer = [0; 16 * 1024];
                         while let Ok(count @ 1..) = from.read(&mut buffer) {
+                            counted.fetch_add(count as u64, Ordering::Relaxed);
+                            if slowed.load(Ordering::Relaxed) {
+                                thread::park_timeout(Duration::from_micros(500));
+                            }
                             if to.write_all(&buffer[..count]).is_err() {
                                 break;
                             }
@@ -101,7 +112,7 @@ impl Relay {
                 }
             }
         });
-        Self { address, passed }
+        Self { address, passed, bytes, is_slow }
     }
 
     /// Cuts the connections that stand, all or every second one.
@@ -211,6 +222,40 @@ fn a_lane_cut_in_mid_stream_costs_a_moment_and_not_a_byte() {
         longest = longest.max(begin.elapsed());
     }
     assert!(longest < Duration::from_secs(5), "{longest:?}");
+}
+
+#[test]
+fn a_slow_network_carries_less_than_programs_say_where_compression_is_on() {
+    let target = echo();
+    let mut scene = Scene::new(CLEAR, &target, true);
+    scene.relay.is_slow.store(true, Ordering::Relaxed);
+    let dial = scene.relay.address.clone();
+    for (codec, share) in [(0, 1.0..1.2), (1, 0.0..0.5), (3, 0.0..0.5)] {
+        for node in [&mut scene.near, &mut scene.far] {
+            node.transport.codec = codec;
+        }
+        scene.far.know(&[scene.near.named("peer", "")]);
+        let named = scene.far.named("peer", &dial);
+        scene.near.know(&[named]);
+        let before = scene.relay.bytes.load(Ordering::Relaxed);
+        let stream = scene.connect();
+        let mut reader = stream.try_clone().unwrap();
+        let text: Vec<u8> =
+            (0..100_000_u32).flat_map(|row| format!("row {row} of a table\n").into_bytes()).collect();
+        let expected = text.clone();
+        let reading = thread::spawn(move || {
+            let mut received = Vec::new();
+            reader.read_to_end(&mut received).unwrap();
+            assert!(received == expected, "other bytes came back");
+        });
+        let mut stream = stream;
+        stream.write_all(&text).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        reading.join().unwrap();
+        let passed = scene.relay.bytes.load(Ordering::Relaxed) - before;
+        let found = passed as f64 / (2.0 * text.len() as f64);
+        assert!(share.contains(&found), "codec {codec}: {found}");
+    }
 }
 
 #[test]

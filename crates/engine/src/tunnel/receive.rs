@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
-    Code, TUNNEL_FLAG_BLOCKED, TUNNEL_FLAG_OPENER, TUNNEL_TARGET_MAX, TUNNEL_TEXT_MAX, TunnelAck,
-    TunnelFrame, TunnelHeader, TunnelKind, TunnelOpen, TunnelReset,
+    Code, TUNNEL_FLAG_BLOCKED, TUNNEL_FLAG_CODED, TUNNEL_FLAG_OPENER, TUNNEL_TARGET_MAX, TUNNEL_TEXT_MAX,
+    TunnelAck, TunnelFrame, TunnelHeader, TunnelKind, TunnelOpen, TunnelReset,
 };
 
 use super::connection::{Connection, Opening};
@@ -27,6 +27,9 @@ impl Mux {
         let Some(state) = self.lanes.get_mut(&lane) else { return Ok(()) };
         (state.heard, state.is_mute) = (now, false);
         let header = &frame.header;
+        if header.flags & TUNNEL_FLAG_CODED != 0 {
+            return Err(Violation::Order("a coded frame that nobody decoded"));
+        }
         // Whoever numbered it says so: what its opener calls its own is the peer's here.
         let opener = if header.flags & TUNNEL_FLAG_OPENER != 0 { Opener::Peer } else { Opener::Local };
         let key = ConnectionKey { opener, number: header.connection };
