@@ -343,9 +343,12 @@ impl App {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Tunnels of the present plan.
+    /// Tunnels of the present plan; none while the node is switched off.
     pub(crate) fn tunnels_in_force(&self) -> Vec<dwcp_config::Tunnel> {
         let settings = self.settings();
+        if !settings.config.enabled {
+            return Vec::new();
+        }
         self.lock().tunnels.in_force(&settings.config).into_iter().map(|(tunnel, _)| tunnel).collect()
     }
 

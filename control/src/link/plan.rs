@@ -39,7 +39,8 @@ pub(super) fn send(
         let (peer, target) = (tunnel.peer.as_bytes(), tunnel.target.as_bytes());
         send_message(socket, &Setup::Tunnel(Tunnel { listen: listen.as_bytes(), peer, target }))?;
     }
-    for allow in &config.tunnels.allow {
+    // A node that is switched off connects nobody.
+    for allow in config.tunnels.allow.iter().filter(|_| config.enabled) {
         // Empty means all there.
         let (peer, host) = (allow.peer.as_deref().unwrap_or(""), allow.host.as_deref().unwrap_or(""));
         send_message(

@@ -64,9 +64,10 @@ impl Lane {
         self.wants_ping |= self.ping.is_none() && is_quiet;
     }
 
-    /// Nobody answers the ping.
+    /// Nobody answers the ping, or has said a first word.
     pub(super) fn is_silent(&self, now: Time, silence_max: Time) -> bool {
-        let waits = self.ping.is_some_and(|(_, since)| now.saturating_sub(since) > silence_max);
+        let waits =
+            self.is_mute || self.ping.is_some_and(|(_, since)| now.saturating_sub(since) > silence_max);
         waits && now.saturating_sub(self.heard) > silence_max
     }
 
@@ -83,7 +84,7 @@ impl Mux {
     pub(super) fn move_to_some_lane(&mut self, key: ConnectionKey) {
         let load = |lane: &Lane| (lane.fresh.len() + lane.busy.len(), lane.pinned);
         let lane: Option<TunnelLane> =
-            self.lanes.iter().min_by_key(|(_, lane)| load(lane)).map(|(lane, _)| *lane);
+            self.speaking_lanes().min_by_key(|(_, lane)| load(lane)).map(|(lane, _)| *lane);
         let Some(connection) = self.connections.get_mut(&key) else { return };
         connection.lane = lane;
         connection.queued = super::connection::Queued::default();
@@ -94,6 +95,23 @@ impl Mux {
         }
         self.say(key, |_| {});
         self.queue_data(key);
+    }
+
+    /// Lanes that may be spoken on.
+    fn speaking_lanes(&self) -> impl Iterator<Item = (&TunnelLane, &Lane)> {
+        self.lanes.iter().filter(|(_, lane)| !lane.is_mute)
+    }
+
+    pub(super) fn has_speaking_lane(&self) -> bool {
+        self.speaking_lanes().next().is_some()
+    }
+
+    /// There is a lane to speak on: connections that waited for one go on.
+    pub(super) fn adopt_orphans(&mut self) {
+        self.alone_since = None;
+        for key in self.keys(|connection| connection.lane.is_none()) {
+            self.move_to_some_lane(key);
+        }
     }
 
     /// Notes words, and queues the connection for them.

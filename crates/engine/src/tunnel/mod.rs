@@ -97,10 +97,8 @@ impl Mux {
             }
         }
         self.lanes.insert(lane, Lane::new(end, now));
-        self.alone_since = None;
-        let orphans: Vec<ConnectionKey> = self.keys(|connection| connection.lane.is_none());
-        for key in orphans {
-            self.move_to_some_lane(key);
+        if end == LaneEnd::Dialled {
+            self.adopt_orphans();
         }
     }
 
@@ -118,8 +116,8 @@ impl Mux {
         for key in self.keys(|connection| connection.lane.is_some()) {
             self.say(key, |connection| connection.says.ack = true);
         }
-        if self.lanes.is_empty() {
-            self.alone_since = Some(now);
+        if !self.has_speaking_lane() {
+            self.alone_since = self.alone_since.or(Some(now));
         }
     }
 
@@ -145,8 +143,8 @@ impl Mux {
         connection.says.open = true;
         self.insert(key, connection);
         // Without a lane the time runs from here: nobody waits for ever for a peer that never comes.
-        if self.lanes.is_empty() && self.alone_since.is_none() {
-            self.alone_since = Some(now);
+        if !self.has_speaking_lane() {
+            self.alone_since = self.alone_since.or(Some(now));
         }
         Ok(key)
     }

@@ -25,11 +25,16 @@ impl Mux {
         now: Time,
     ) -> Result<(), Violation> {
         let Some(state) = self.lanes.get_mut(&lane) else { return Ok(()) };
-        (state.heard, state.is_mute) = (now, false);
+        state.heard = now;
+        let is_first = core::mem::take(&mut state.is_mute);
         let header = &frame.header;
         if header.flags & TUNNEL_FLAG_CODED != 0 {
             return Err(Violation::Order("a coded frame that nobody decoded"));
         }
+        if is_first {
+            self.adopt_orphans();
+        }
+        let Some(state) = self.lanes.get_mut(&lane) else { return Ok(()) };
         // Whoever numbered it says so: what its opener calls its own is the peer's here.
         let opener = if header.flags & TUNNEL_FLAG_OPENER != 0 { Opener::Peer } else { Opener::Local };
         let key = ConnectionKey { opener, number: header.connection };

@@ -139,6 +139,24 @@ fn a_peer_that_is_away_too_long_or_started_again_ends_everything_with_a_reason()
 }
 
 #[test]
+fn nothing_waits_for_a_lane_that_has_not_said_a_first_word() {
+    let mut mux = Mux::new(TunnelLimits::default());
+    mux.handle_lane_up(LANE, LaneEnd::Accepted, 1, 1);
+    let own = mux.open(b"t:1", 1).unwrap();
+    assert_eq!(said(&mut mux), [], "the door's rule: the dialler speaks first");
+    mux.handle_lane_up(TunnelLane(2), LaneEnd::Dialled, 1, 2);
+    let mut bytes = vec![0; TUNNEL_HEADER_BYTES + TUNNEL_PAYLOAD_MAX];
+    let length = (0..2).filter_map(|_| mux.poll_frame(TunnelLane(2), 2, &mut bytes)).last().unwrap();
+    let frame = TunnelFrame::decode_front(&bytes[..length]).unwrap().unwrap();
+    assert_eq!((frame.header.kind, frame.header.connection), (TunnelKind::Open, own.number));
+    mux.handle_lane_down(TunnelLane(2), 3);
+    mux.handle_time(11 * SECOND);
+    assert_eq!(mux.poll_event(), Some(TunnelEvent::Silent { lane: LANE }));
+    mux.handle_time(40 * SECOND);
+    assert!(mux.connections().is_empty(), "it waits no longer than for a peer without lanes");
+}
+
+#[test]
 fn a_lane_that_says_nothing_is_given_up() {
     let mut mux = mux();
     said(&mut mux);

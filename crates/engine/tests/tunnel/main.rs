@@ -35,7 +35,7 @@ impl Rng {
 fn everything_arrives_while_lanes_die() {
     let mut died = 0;
     for seed in 1..=SEEDS {
-        let plan = Plan { connections: 1 + seed % 12, deaths: true, resets: false, slow: seed % 3 == 0 };
+        let plan = Plan { connections: 1 + seed % 12, deaths: u64::MAX, resets: false, slow: seed % 3 == 0 };
         let ended = World::new(seed, plan).run();
         assert_eq!(ended.broken, 0, "seed {seed}: lanes died, connections must not");
         died += ended.lanes_died;
@@ -47,8 +47,7 @@ fn everything_arrives_while_lanes_die() {
 fn resets_reach_the_other_end_and_touch_no_other_connection() {
     let mut broken = 0;
     for seed in 1..=SEEDS {
-        let plan =
-            Plan { connections: 1 + seed % 12, deaths: seed % 2 == 0, resets: true, slow: seed % 3 == 0 };
+        let plan = Plan { connections: 1 + seed % 12, deaths: seed % 8, resets: true, slow: seed % 3 == 0 };
         broken += World::new(seed, plan).run().broken;
     }
     assert!(broken > SEEDS / 2, "{broken}");
@@ -56,11 +55,11 @@ fn resets_reach_the_other_end_and_touch_no_other_connection() {
 
 #[test]
 fn windows_grow_for_those_who_read() {
-    let plan = Plan { connections: 1, deaths: false, resets: false, slow: false };
+    let plan = Plan { connections: 1, deaths: 0, resets: false, slow: false };
     let mut world = World::new(7, plan);
     world.length = Some(8 << 20);
     let ended = world.run();
     assert!(ended.held_max > 256 * 1024, "{}: the first window was the last", ended.held_max);
 }
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 250;
