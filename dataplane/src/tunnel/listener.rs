@@ -49,7 +49,8 @@ impl Listener {
         let (listen, peer) = (&self.tunnel.listen, &self.tunnel.peer);
         match opened {
             Ok(state) => {
-                tracing::info!(listen, %peer, target = self.tunnel.target, "tunnel listens");
+                let destination = &self.tunnel.target;
+                tracing::info!(listen, %peer, destination, "tunnel listens");
                 self.state = state;
             }
             Err(error) => {

@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::data::bytes;
 use crate::events::Heard;
-use crate::node::{CLEAR, Node, PATIENCE, Shape, address, pair_over};
+use crate::node::{CLEAR, Node, PATIENCE, Shape, address};
 
 /// A pair with a tunnel from the first node to `target` at the second, and the relay that their lanes go through.
 struct Scene {
@@ -26,7 +26,9 @@ impl Scene {
     fn new(shape: Shape, target: &str, allowed: bool) -> Self {
         let listen = address();
         let relay = Relay::new(&listen);
-        let (directory, mut near, mut far) = pair_over(shape, &listen, &relay.address);
+        let directory = tempfile::TempDir::new().unwrap();
+        let mut near = Node::start(&directory.path().join("a"), shape, "");
+        let mut far = Node::start(&directory.path().join("b"), shape, &listen);
         let entrance = address();
         near.tunnels = vec![(entrance.clone(), target.to_owned())];
         if allowed {
