@@ -7,13 +7,13 @@ use dwcp_abi::shm::{NodeCounter, NodeFigures, ProgramFlag};
 use dwcp_sys::link::Link;
 use dwcp_sys::proactor::Backend;
 
-use crate::bpf::{Classifier, Interfaces, Options, object_candidates};
+use crate::bpf::{Interfaces, Options, Programs, object_candidates};
 use crate::worker::WorkerUp;
 
 /// Programs in the kernel.
 #[derive(Default)]
 pub struct Kernel {
-    classifier: Option<Classifier>,
+    classifier: Option<Programs>,
 }
 
 impl Kernel {
@@ -26,9 +26,9 @@ impl Kernel {
             objects: object_candidates(),
             interfaces: Interfaces::External,
             ports: ports.iter().map(|&port| (port, Class::Bulk)).collect(),
-            dscp: Vec::new(),
+            pins: None,
         };
-        match Classifier::load(options) {
+        match Programs::load(options) {
             Ok(classifier) => {
                 let interfaces: Vec<&str> = classifier.interfaces().collect();
                 let text = format!("ebpf classifier\ton\tcounts on {}\n", interfaces.join(", "));

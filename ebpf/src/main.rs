@@ -1,14 +1,29 @@
-//! The kernel programs: one classifier, attached to ingress and egress of each interface by the dataplane's loader,
-//! that counts packets and bytes per class and core. It changes no packet and decides nothing: it always passes the
-//! packet on. On the host this file is a stub; `cargo xtask build-ebpf` builds the real thing.
+//! The kernel programs, which the dataplane's loader attaches: [`classifier`] to egress and ingress of each interface,
+//! [`guard`] before it, [`socket`] to a control group. On the host this file is a stub; `cargo xtask build-ebpf` builds
+//! the real thing.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
     target_arch = "bpf",
-    expect(unsafe_code, reason = "per-CPU map slots are raw pointers, program symbols have fixed names")
+    expect(
+        unsafe_code,
+        reason = "map entries and contexts are raw pointers, program symbols have fixed names"
+    )
 )]
 
 #[cfg(target_arch = "bpf")]
 mod classifier;
+#[cfg(target_arch = "bpf")]
+mod guard;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod socket;
+
+/// What the kernel is told about the licence; no helper that is used here asks for a particular one.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 11] = *b"Apache-2.0\0";
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -11,6 +11,7 @@ mod hwloc;
 pub mod link;
 pub mod proactor;
 pub mod process;
+pub mod queueing;
 pub mod scheduling;
 pub mod shm;
 pub mod socket;

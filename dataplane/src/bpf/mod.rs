@@ -1,14 +1,28 @@
-//! Loading the kernel's classifier, following the interfaces, reading its counters. One thread of the dataplane calls
-//! it, a few times a second at most; no worker does. Without the rights, the object or the kernel for it there is one
-//! line that says why ([`Unavailable`]), and everything else works.
-mod classifier;
+//! Loading the kernel programs, following the interfaces, writing the policy, reading counters and flows. One thread of
+//! the dataplane calls it, a few times a second at most; no worker does. Without the rights, the object or the kernel for
+//! it there is one line that says why ([`Unavailable`]), and everything else works.
+mod cgroup;
+mod flows;
+mod guard;
 mod interfaces;
+mod links;
 mod log;
+mod pins;
+mod policy;
+mod programs;
+mod report;
+mod socket;
+mod tables;
 
+use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 
-pub use classifier::Classifier;
 use dwcp_abi::bpf::{Class, Counter, Direction};
+pub use flows::FlowReading;
+pub use policy::{GuardMode, GuardPolicy, Policy, Selector};
+pub use programs::Programs;
+pub use report::Report;
 
 /// What to load and where to attach it.
 #[derive(Debug, Clone)]
@@ -17,10 +31,10 @@ pub struct Options {
     pub objects: Vec<PathBuf>,
     /// Where to count.
     pub interfaces: Interfaces,
-    /// TCP ports and what they carry; at most `abi::bpf::PORTS_LENGTH_MAX`.
+    /// TCP ports that the node's own lanes use and what they carry. The first is guarded.
     pub ports: Vec<(u16, Class)>,
-    /// DSCP values (0 to 63) and what they carry where no port says so.
-    pub dscp: Vec<(u8, Class)>,
+    /// Folder on a bpf file system for what has to outlive this process, and the name of this node in it.
+    pub pins: Option<(PathBuf, String)>,
 }
 
 /// Which interfaces are counted. Only those with Ethernet headers can be, and only while they are up.
@@ -54,8 +68,10 @@ pub enum Unavailable {
     Refused {
         /// The object.
         object: String,
-        /// First line of the complaint; the rest is in the log at debug level.
+        /// First line of the complaint.
         detail: String,
+        /// The end of what the verifier said; empty where it was not asked.
+        verifier: String,
     },
     /// A map that was there cannot be read or written.
     #[error("map {map}: {detail}")]
@@ -122,6 +138,51 @@ pub fn object_candidates() -> Vec<PathBuf> {
     beside.into_iter().chain([PathBuf::from(PACKAGED_OBJECT)]).collect()
 }
 
+fn refusal(object: &str, error: &(dyn Error + 'static)) -> Unavailable {
+    tracing::debug!(%error, object, "kernel programs were refused");
+    let whole = error.to_string();
+    let tail = whole.len().saturating_sub(VERIFIER_BYTES_MAX);
+    let verifier = match whole.contains('\n') {
+        true => whole[whole.ceil_char_boundary(tail)..].to_owned(),
+        false => String::new(),
+    };
+    if verifier.is_empty() && is_permission(error) {
+        return Unavailable::NotPermitted { detail: first_line(error) };
+    }
+    Unavailable::Refused { object: object.to_owned(), detail: first_line(error), verifier }
+}
+
+/// Whether the kernel's answer at the root of this error is "not permitted". The verifier says so as well, of what a
+/// program does, but at length.
+fn is_permission(error: &(dyn Error + 'static)) -> bool {
+    causes(error)
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// The error and what caused it, outermost first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The verifier's complaints are pages long; people get the first line.
+fn first_line(error: &(dyn Error + 'static)) -> String {
+    let last = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    let whole = error.to_string();
+    let first = whole.lines().next().unwrap_or_default().to_owned();
+    if last.is_empty() || first.contains(&last) || last.contains('\n') {
+        first
+    } else {
+        format!("{first}: {last}")
+    }
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// How much of the verifier's words is kept: the reason stands at the end.
+const VERIFIER_BYTES_MAX: usize = 2048;
 const PACKAGED_OBJECT: &str = "/usr/libexec/dwcp/dwcp-ebpf.o";
 
 #[cfg(test)]
@@ -140,7 +201,7 @@ mod tests {
 
     #[test]
     fn reasons_are_one_line() {
-        let reason = Unavailable::Refused { object: "x".into(), detail: "y".into() };
+        let reason = Unavailable::Refused { object: "x".into(), detail: "y".into(), verifier: "a\nb".into() };
         assert_eq!(reason.to_string().lines().count(), 1);
     }
 }

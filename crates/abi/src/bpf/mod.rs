@@ -1,6 +1,28 @@
 //! Maps and records shared with the kernel programs: classes of traffic, directions, counters, and the names and
-//! indices of the maps. Used by `ebpf` (writes) and by the dataplane's loader (reads, fills ports and DSCP).
-//! It holds no `unsafe`: a [`Counter`] crosses the border as `[u64; 2]`, which has the same layout.
+//! indices of the maps. Used by `ebpf` (writes) and by the dataplane's loader (reads, fills the tables).
+//! It holds no `unsafe`: records cross the border as arrays of integers with the same layout.
+mod flow;
+mod guard;
+mod policy;
+
+pub use flow::{
+    FLOWS_LENGTH_MAX, FLOWS_MAP, Flow, FlowKey, FlowKeyWords, FlowState, FlowWords, address_bytes,
+    address_words, mapped,
+};
+pub use guard::{
+    Bucket, BucketWords, GUARD_COUNTS_MAP, GUARD_MAP, GUARD_PROGRAM, GuardRules, GuardRulesWords, Guarded,
+    KNOWN_LENGTH_MAX, KNOWN_MAP, SOURCES_LENGTH_MAX, SOURCES_MAP, TOTAL_MAP,
+};
+pub use policy::{
+    AggregateKey, CGROUPS_MAP, ClassPolicy, ClassPolicyWords, DEPARTURE_COUNTS_MAP, DEPARTURES_LENGTH_MAX,
+    DEPARTURES_MAP, DepartureCounter, FQ_LENGTH_MAX, FQ_MAP, MARKS_MAP, POLICY_LENGTH, POLICY_MAP, PORT_OWN,
+    SELECTORS_LENGTH_MAX, SWITCH_MAP, Switch, SwitchWords, TUPLES_MAP, USES_CGROUPS, USES_DEPARTURE,
+    USES_DSCP, USES_MARKS, USES_TUPLES, port_key,
+};
+
+/// Version of every map and record here, and the name of the folder that pinned ones lie in: any change of one raises
+/// it, so that no program ever reads a map of another layout.
+pub const LAYOUT_VERSION: u32 = 1;
 
 /// What a packet belongs to. The numbers are the values of [`PORTS_MAP`] and [`DSCP_MAP`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,7 +143,7 @@ pub const fn counter_index(direction: Direction, class: Class) -> u32 {
 pub const COUNTERS_MAP: &str = "DWCP_COUNTERS";
 /// Slots of [`COUNTERS_MAP`].
 pub const COUNTERS_LENGTH: u32 = (Direction::ALL.len() * Class::COUNT) as u32;
-/// Hash map from TCP port (`u16`, host order) to class number (`u32`); user space may change it at any time.
+/// Hash from [`port_key`] to class number (`u32`), perhaps with [`PORT_OWN`]; user space may change it at any time.
 pub const PORTS_MAP: &str = "DWCP_PORTS";
 /// Most entries of [`PORTS_MAP`].
 pub const PORTS_LENGTH_MAX: u32 = 1024;
@@ -129,6 +151,8 @@ pub const PORTS_LENGTH_MAX: u32 = 1024;
 pub const DSCP_MAP: &str = "DWCP_DSCP";
 /// Slots of [`DSCP_MAP`]: every value of the six-bit field of RFC 2474.
 pub const DSCP_LENGTH: u32 = 64;
+/// The program that paces flows and keeps the flow table.
+pub const SOCKET_PROGRAM: &str = "dwcp_socket";
 /// Per-CPU array of one `u64`: packets whose headers are damaged or cut short.
 pub const ODD_MAP: &str = "DWCP_ODD";
 /// One odd packet in this many, per core, is described in the log.
