@@ -65,8 +65,13 @@ pub(crate) enum Command {
     Status(StatusArguments),
     /// Print the counters: per core, of the node, of the kernel programs; or what compression did
     Stats(Stats),
+    /// List the connections that the kernel programs follow: bytes, rates, round trips, what was sent again
+    Flows(Flows),
     /// Look for what keeps the node from working well, and say what to do
     Doctor(Doctor),
+    /// Look into the node's parts
+    #[command(subcommand)]
+    Debug(Debug),
     /// Look at what compression would do
     #[command(subcommand)]
     Compress(Compress),
@@ -326,6 +331,27 @@ pub(crate) struct StatusArguments {
     /// Show it again and again, every 2s or as given
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = parse_duration)]
     pub(crate) watch: Option<Duration>,
+}
+
+/// Arguments of `flows`.
+#[derive(Debug, Args)]
+pub(crate) struct Flows {
+    /// Show them again and again, busiest first, every 2s or as given
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = parse_duration)]
+    pub(crate) top: Option<Duration>,
+    /// Connections that have ended too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only those of a class: bulk, tunnel, control, consensus
+    #[arg(long, value_name = "CLASS", value_parser = PossibleValuesParser::new(["bulk", "tunnel", "control", "consensus"]))]
+    pub(crate) class: Option<String>,
+}
+
+/// Parts of the node to look into.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Debug {
+    /// Programs in the kernel: maps, attachments, pins, and what the verifier said where one was refused
+    Ebpf,
 }
 
 /// Arguments of `doctor`.

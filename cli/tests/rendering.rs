@@ -12,6 +12,8 @@ fn node() -> Daemon {
             "GET /api/v1/dwcp/stats" => fixture("stats.json"),
             "GET /api/v1/dwcp/peers" => fixture("peers.json"),
             "GET /api/v1/dwcp/tunnels" => fixture("tunnels.json"),
+            "GET /api/v1/dwcp/flows" => fixture("flows.json"),
+            "GET /api/v1/dwcp/kernel" => fixture("kernel.json"),
             "GET /api/v1/dwcp/transfers/7" => fixture("transfer.json"),
             "GET /api/v1/dwcp/transfers" => {
                 let transfer = fixture("transfer.json");
@@ -50,6 +52,9 @@ fn documents_for_people() {
         ("status.txt", &["status"][..]),
         ("stats.txt", &["stats"]),
         ("peers.txt", &["peers"]),
+        ("flows.txt", &["flows"]),
+        ("flows-all.txt", &["flows", "--all", "--class", "bulk"]),
+        ("debug-ebpf.txt", &["debug", "ebpf"]),
         ("path.txt", &["path", "berlin"]),
         ("path-unknown.txt", &["path", "rome"]),
         ("transfers.txt", &["transfers"]),
@@ -78,6 +83,8 @@ fn documents_for_programs_name_their_type() {
         (&["status", "--json"][..], "dwcp.status/1"),
         (&["stats", "--json"], "dwcp.stats/1"),
         (&["peers", "--json"], "dwcp.peers/1"),
+        (&["flows", "--json"], "dwcp.flows/1"),
+        (&["debug", "ebpf", "--json"], "dwcp.kernel/1"),
         (&["path", "berlin", "--json"], "dwcp.peers/1"),
         (&["transfers", "--json"], "dwcp.transfers/1"),
         (&["transfers", "list", "--json"], "dwcp.transfers/1"),

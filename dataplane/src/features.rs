@@ -1,68 +1,146 @@
 //! What of the kernel is in use and what is not, with reasons: said once in the log, shown by `dwcp doctor`, and for
 //! the programs in the kernel kept up to date.
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use dwcp_abi::bpf::{Class, Direction};
-use dwcp_abi::shm::{NodeCounter, NodeFigures, ProgramFlag};
-use dwcp_sys::link::Link;
+use dwcp_abi::bpf::{Class, Direction, Guarded};
+use dwcp_abi::shm::{FlowRecord, NodeCounter, NodeFigures, ProgramFlag};
+use dwcp_sys::link::{Link, NodeRegion};
 use dwcp_sys::proactor::Backend;
 
-use crate::bpf::{Interfaces, Options, Programs, object_candidates};
+use crate::bpf::{Interfaces, Options, Policy, Programs, Report, Unavailable, object_candidates};
 use crate::worker::WorkerUp;
 
 /// Programs in the kernel.
 #[derive(Default)]
 pub struct Kernel {
-    classifier: Option<Programs>,
+    programs: Option<Programs>,
+    policy: Policy,
+    /// Of what could not be loaded.
+    trouble: Option<Report>,
+    read: Option<Instant>,
 }
 
 impl Kernel {
-    /// Loads what the rights allow, counting the lanes of a door that listens at these ports as bulk.
+    /// Loads what the rights allow and puts the policy in force. The lanes of a door that listens at these ports are
+    /// bulk. What outlives this process is pinned under the name of the `node`.
     ///
-    /// The text for operators is the second part.
-    #[must_use]
-    pub fn load(ports: &[u16]) -> (Self, String) {
-        let options = Options {
-            objects: object_candidates(),
-            interfaces: Interfaces::External,
-            ports: ports.iter().map(|&port| (port, Class::Bulk)).collect(),
-            pins: None,
-        };
-        match Programs::load(options) {
-            Ok(classifier) => {
-                let interfaces: Vec<&str> = classifier.interfaces().collect();
-                let text = format!("ebpf classifier\ton\tcounts on {}\n", interfaces.join(", "));
-                (Self { classifier: Some(classifier) }, text)
-            }
+    /// The text for operators comes back.
+    pub fn apply(&mut self, policy: &Policy, ports: &[u16], node: &str) -> String {
+        if policy.is_off {
+            self.programs = None;
+            crate::bpf::forget_pins(&pins(node));
+            self.trouble = Some(Report::off("ebpf.enabled is false"));
+            return "ebpf programs\toff\tebpf.enabled is false\n".to_owned();
+        }
+        if self.programs.is_some() && self.policy == *policy {
+            return self.text();
+        }
+        self.policy = policy.clone();
+        match self.load(policy, ports, node) {
+            Ok(()) => self.text(),
             Err(error) => {
                 tracing::warn!(%error, "packets are not counted by class; everything else works");
-                (Self { classifier: None }, format!("ebpf classifier\toff\t{error}\n"))
+                self.programs = None;
+                self.trouble = Some(error.report());
+                format!("ebpf programs\toff\t{error}\n")
             }
         }
     }
 
-    /// Adds what the programs counted.
-    pub fn publish(&mut self, figures: &mut NodeFigures) {
-        let Some(classifier) = &mut self.classifier else { return };
-        classifier.refresh();
-        let snapshot = match classifier.read() {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                tracing::warn!(%error, "the classifier's counters cannot be read; it is unloaded");
-                self.classifier = None;
-                return;
-            }
+    fn load(&mut self, policy: &Policy, ports: &[u16], node: &str) -> Result<(), Unavailable> {
+        let mut programs = match self.programs.take() {
+            Some(programs) => programs,
+            None => Programs::load(Options {
+                objects: object_candidates(),
+                interfaces: Interfaces::External,
+                ports: ports.iter().map(|&port| (port, Class::Bulk)).collect(),
+                pins: Some(pins(node)),
+            })?,
         };
-        figures.set(NodeCounter::Programs, ProgramFlag::ALL.iter().fold(0, |all, flag| all | flag.bit()));
-        figures.set(NodeCounter::OddPackets, snapshot.odd());
-        for (core, counters) in snapshot.cores.iter().enumerate() {
-            for direction in Direction::ALL {
-                for class in Class::ALL {
-                    figures.set_flow(core, direction, class, counters.counter(direction, class));
-                }
+        programs.apply(policy)?;
+        self.programs = Some(programs);
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        let interfaces: Vec<&str> = self.programs.iter().flat_map(Programs::interfaces).collect();
+        format!("ebpf programs\ton\tcount on {}\n", interfaces.join(", "))
+    }
+
+    /// Says whom the guard never holds back.
+    pub fn know(&mut self, addresses: BTreeSet<IpAddr>) {
+        let Some(programs) = &mut self.programs else { return };
+        if let Err(error) = programs.set_known(addresses) {
+            tracing::warn!(%error, "the guard does not know the peers' addresses");
+        }
+    }
+
+    /// Adds what the programs counted; about once a second shows flows and the state of the programs.
+    pub fn publish(&mut self, figures: &mut NodeFigures, region: &NodeRegion, now_ns: u64) {
+        if let Some(programs) = &mut self.programs {
+            programs.refresh();
+            if let Err(error) = count(programs, figures) {
+                tracing::warn!(%error, "the programs' counters cannot be read; they are unloaded");
+                self.trouble = Some(error.report());
+                self.programs = None;
+            }
+        }
+        let now = Instant::now();
+        if self.read.is_some_and(|at| now.duration_since(at) < READ_INTERVAL) {
+            return;
+        }
+        self.read = Some(now);
+        let report = match (&self.programs, &self.trouble) {
+            (Some(programs), _) => programs.report(),
+            (None, Some(trouble)) => trouble.clone(),
+            (None, None) => Report::off("no plan came yet"),
+        };
+        region.kernel_writer().publish(report.text());
+        let flows = self.programs.as_mut().map_or(Ok(Vec::new()), |programs| programs.flows(now));
+        match flows {
+            Ok(flows) => {
+                let records = flows.iter().map(|reading| FlowRecord {
+                    key: reading.key,
+                    flow: reading.flow,
+                    bytes_per_s: reading.bytes_per_s,
+                });
+                region.flows_writer().publish(records, flows.len() as u64, now_ns);
+            }
+            Err(error) => tracing::debug!(%error, "flows cannot be read"),
+        }
+    }
+}
+
+fn count(programs: &Programs, figures: &mut NodeFigures) -> Result<(), Unavailable> {
+    let snapshot = programs.read()?;
+    figures.set(NodeCounter::OddPackets, snapshot.odd());
+    for (core, counters) in snapshot.cores.iter().enumerate() {
+        for direction in Direction::ALL {
+            for class in Class::ALL {
+                figures.set_flow(core, direction, class, counters.counter(direction, class));
             }
         }
     }
+    let mut flags = ProgramFlag::ClassifyIngress.bit() | ProgramFlag::ClassifyEgress.bit();
+    if programs.paces() {
+        flags |= ProgramFlag::SocketOperations.bit();
+    }
+    if programs.guards() {
+        flags |= ProgramFlag::Guard.bit();
+    }
+    figures.set(NodeCounter::Programs, flags);
+    let guarded = programs.guarded()?;
+    let sum = |which: [Guarded; 2]| which.iter().map(|&one| guarded[one as usize]).sum();
+    figures.set(NodeCounter::GuardPassed, sum([Guarded::Known, Guarded::Stranger]));
+    figures.set(NodeCounter::GuardDropped, sum([Guarded::SourceRate, Guarded::TotalRate]));
+    let [delayed, dropped] = programs.departures()?;
+    figures.set(NodeCounter::DeparturesDelayed, delayed);
+    figures.set(NodeCounter::DeparturesDropped, dropped);
+    Ok(())
 }
 
 /// Shows the features of the workers and of the kernel's programs to control, and in the log.
@@ -95,3 +173,13 @@ pub fn publish(link: &Link, workers: &[WorkerUp], kernel: &str) {
     }
     link.node.features_writer().publish(&text);
 }
+
+/// Where the pins of a node are.
+fn pins(node: &str) -> (PathBuf, String) {
+    (PathBuf::from(PINS_ROOT), node.to_owned())
+}
+
+/// Flows and the state of the programs are read so often; each reading costs a system call or two per flow.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// Below the bpf file system's usual place.
+const PINS_ROOT: &str = "/sys/fs/bpf/dwcp";

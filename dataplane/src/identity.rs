@@ -157,6 +157,14 @@ impl Fingerprint {
     }
 }
 
+impl Fingerprint {
+    /// Its first eight bytes in hexadecimal: enough to tell the nodes of one machine apart.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl std::fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(PREFIX)?;

@@ -1,6 +1,7 @@
 //! What the threads of a dataplane share: the plan, open files, receiving trees, the way into each worker. Nothing
 //! here is touched per chunk but the file table, once per file and worker.
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -40,6 +41,8 @@ pub struct Node {
     pub keeper: Mutex<Keeper>,
     /// How fast each peer may be sent to.
     pub paths: Mutex<Paths>,
+    /// Addresses that lanes have stood to or from.
+    known: Mutex<BTreeSet<IpAddr>>,
     serials: AtomicU64,
     plan: RwLock<Arc<Plan>>,
     peers: RwLock<Vec<PeerName>>,
@@ -80,6 +83,7 @@ impl Node {
             receive_trees: ReceiveTrees::default(),
             keeper: Mutex::new(Keeper::default()),
             paths: Mutex::new(Paths::default()),
+            known: Mutex::new(BTreeSet::new()),
             serials: AtomicU64::new(0),
             plan: RwLock::new(Arc::new(Plan::default())),
             peers: RwLock::new(Vec::new()),
@@ -104,6 +108,24 @@ impl Node {
     pub fn set_plan(&self, plan: Arc<Plan>) {
         self.kept.limit(plan.transport.baseline_store_bytes);
         *self.plan.write().unwrap_or_else(PoisonError::into_inner) = plan;
+    }
+
+    /// Notes an address that a lane stands to or from.
+    pub fn know_address(&self, address: IpAddr) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < KNOWN_MAX {
+            known.insert(address.to_canonical());
+        }
+    }
+
+    /// Addresses of peers: those that lanes have stood to or from, and those that the plan names by number.
+    #[must_use]
+    pub fn known_addresses(&self) -> BTreeSet<IpAddr> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let plan = self.plan();
+        let numbers = plan.peers.iter().filter_map(|peer| peer.address.parse::<SocketAddr>().ok());
+        known.extend(numbers.map(|address| address.ip().to_canonical()));
+        known
     }
 
     /// The number of a peer; the same for as long as the process lives.
@@ -191,3 +213,6 @@ impl Turns {
         worker
     }
 }
+
+/// Addresses that are remembered: peers that move about are authenticated each time, but not kept for ever.
+const KNOWN_MAX: usize = 2048;

@@ -28,6 +28,8 @@ pub struct Plan {
     pub tunnels: Vec<Tunnel>,
     /// Where peers' tunnels may be connected to here.
     pub tunnel_allow: Vec<TunnelAllow>,
+    /// What the kernel programs are to do.
+    pub kernel: crate::bpf::Policy,
 }
 
 /// A listener whose connections go to a peer.
@@ -104,6 +106,7 @@ impl Default for Plan {
             exports: Vec::new(),
             tunnels: Vec::new(),
             tunnel_allow: Vec::new(),
+            kernel: crate::bpf::Policy::default(),
         }
     }
 }

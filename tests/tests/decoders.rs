@@ -3,9 +3,10 @@
 use dwcp_abi::codec::{Encoded, Reader};
 use dwcp_abi::disk::{CHUNK_WRITTEN, PARTIAL_HEADER_BYTES, PartialHeader, PartialLayout, written_runs};
 use dwcp_abi::link::{
-    Access, Attach, Attached, CancelJob, Command, Counts, Event, Export, FetchJob, ForgetJob, JobFinished,
-    JobOptions, JobProgress, JobState, LaneChange, Outcome, PathFigures, PathLimit, Peer, PlanEnd, RingReset,
-    SendJob, Setup, Snapshot, SnapshotEnd, Transport, envelope, strings,
+    Access, Attach, Attached, CancelJob, Class, Command, Counts, Event, Export, FetchJob, ForgetJob,
+    GuardMode, JobFinished, JobOptions, JobProgress, JobState, Kernel, LaneChange, Outcome, PathFigures,
+    PathLimit, Peer, PlanEnd, RingReset, Selector, SelectorKind, SendJob, Setup, Snapshot, SnapshotEnd,
+    Transport, envelope, strings,
 };
 use dwcp_abi::wire::hello::{Greeting, Hello, Refuse, VersionRange, Welcome};
 use dwcp_abi::wire::{
@@ -181,7 +182,29 @@ fn messages_of_the_set_up() {
         buffer_bytes: 3,
         listen: b":7433",
     };
+    let kernel = Kernel {
+        enabled: true,
+        cgroup: b"a/b",
+        guard: GuardMode::On,
+        guard_source_per_s: 1,
+        guard_total_per_s: 2,
+    };
+    let class = Class { class: 1, flow_bytes_per_s: 2, peer_bytes_per_s: 3, congestion: 1, priority: 4 };
+    let selector = Selector {
+        class: 1,
+        kind: SelectorKind::Cgroup,
+        protocol: 6,
+        local_port: 2,
+        remote_port: 3,
+        local: [4; 16],
+        remote: [5; 16],
+        value: 6,
+        path: b"c/d",
+    };
     attack!(&mut rng,
+        Setup<'_>: Setup::Kernel(kernel),
+        Setup<'_>: Setup::Class(class),
+        Setup<'_>: Setup::Selector(selector),
         Setup<'_>: Setup::Attach(attach),
         Setup<'_>: Setup::Transport(transport),
         Setup<'_>: Setup::Peer(peer),

@@ -4,8 +4,10 @@ mod backup;
 mod breaker;
 mod compress;
 pub(crate) mod config;
+mod debug;
 mod drain;
 mod events;
+mod flows;
 mod generate;
 mod identity;
 mod path;
@@ -34,6 +36,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Transfers(arguments) => transfers::run(&context, arguments).await,
         Command::Status(arguments) => status::run(&context, arguments.watch).await,
         Command::Stats(stats) => stats::run(&context, &stats).await,
+        Command::Flows(arguments) => flows::run(&context, &arguments).await,
+        Command::Debug(part) => debug::run(&context, &part).await,
         Command::Doctor(arguments) => doctor::run(&context, &arguments).await,
         Command::Compress(command) => compress::run(&context, &command),
         Command::Config(command) => config::run(&context, command).await,

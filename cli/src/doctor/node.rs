@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dwcp_api::client::Client;
-use dwcp_api::{FeatureState, Health, HealthStatus, Status};
+use dwcp_api::{FeatureState, Health, HealthStatus, KernelEntry, KernelReport, Status};
 use dwcp_config::{Config, Findings, Loaded};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -52,13 +52,17 @@ pub(super) fn identity(state_directory: &Path) -> Check {
 pub(super) struct Daemon {
     endpoint: String,
     answer: Result<(Status, Health), Failure>,
+    /// An older daemon has none.
+    kernel: Option<KernelReport>,
 }
 
 impl Daemon {
     pub(super) async fn ask(context: &Context) -> Result<Self, Failure> {
         let client = context.client()?;
         let endpoint = client.endpoint().to_string();
-        Ok(Self { endpoint, answer: ask(&client).await })
+        let answer = ask(&client).await;
+        let kernel = if answer.is_ok() { client.kernel().await.ok() } else { None };
+        Ok(Self { endpoint, answer, kernel })
     }
 
     pub(super) fn is_reachable(&self) -> bool {
@@ -97,7 +101,23 @@ impl Daemon {
                 ),
             });
         }
+        checks.extend(self.kernel.iter().flat_map(|report| &report.entries).filter_map(in_kernel));
         checks
+    }
+}
+
+/// What of the kernel's part concerns an operator; the rest is in `dwcp debug ebpf`.
+fn in_kernel(entry: &KernelEntry) -> Option<Check> {
+    match entry.kind.as_str() {
+        "trouble" => Some(Check::warn(
+            format!("kernel.{}", entry.name),
+            entry.detail.clone(),
+            "dwcp debug ebpf shows all of it",
+        )),
+        "guard" | "departure" | "pins" => {
+            Some(Check::ok(format!("kernel.{}", entry.kind), format!("{}: {}", entry.name, entry.detail)))
+        }
+        _ => None,
     }
 }
 

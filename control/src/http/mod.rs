@@ -9,6 +9,7 @@ mod connection;
 mod documents;
 mod events;
 mod guard;
+mod kernel;
 mod node;
 mod openapi;
 mod probes;
@@ -138,6 +139,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(documents::status))
         .routes(routes!(documents::stats))
         .routes(routes!(documents::peers))
+        .routes(routes!(kernel::flows))
+        .routes(routes!(kernel::kernel))
         .routes(routes!(node::components))
         .routes(routes!(node::compression))
         .routes(routes!(node::drain_status, node::drain, node::undrain))

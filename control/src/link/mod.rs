@@ -1,6 +1,7 @@
 //! The thread that speaks with the dataplane: connects for ever, sends plans, moves commands into the rings and events
 //! out of them. What they mean is decided by the app; a region of the other side is never trusted further than
 //! `dwcp_abi::shm` checks it.
+mod kernel;
 mod plan;
 
 use std::io::Read;

@@ -9,7 +9,7 @@ use dwcp_abi::link::{
 use dwcp_config::{Algorithm, Backend, Config, Congestion, Cores, ExportPeers, Hugepages, Workers};
 use dwcp_sys::link::{LinkError, send_message};
 
-/// Sends transport, peers, exports, tunnels and the plan's end. `tunnels` are those of the configuration and those that
+/// Sends transport, peers, exports, tunnels, the kernel's part and the plan's end. `tunnels` are those of the configuration and those that
 /// operators added.
 pub(super) fn send(
     socket: &UnixStream,
@@ -53,6 +53,7 @@ pub(super) fn send(
             }),
         )?;
     }
+    super::kernel::send(socket, config)?;
     send_message(socket, &Setup::PlanEnd(PlanEnd { generation }))
 }
 
@@ -93,12 +94,7 @@ fn transport(config: &Config) -> Transport {
         initial_streams: transport.initial_streams,
         max_streams: transport.max_streams,
         encrypt: config.security.enable_tls,
-        congestion: match transport.congestion_algorithm {
-            Congestion::Host => 0,
-            Congestion::Bbr => 1,
-            Congestion::Cubic => 2,
-            Congestion::Reno => 3,
-        },
+        congestion: congestion(transport.congestion_algorithm),
         send_buffer_size: u32::try_from(transport.send_buffer_size.0).unwrap_or(u32::MAX),
         recv_buffer_size: u32::try_from(transport.recv_buffer_size.0).unwrap_or(u32::MAX),
         pacing_bytes_per_s: if paced { transport.pacing_rate.bytes_per_s() } else { 0 },
@@ -136,6 +132,15 @@ fn allowed(export: &dwcp_config::Export) -> Option<Vec<u8>> {
         list.extend_from_slice(name.as_bytes());
     }
     Some(list)
+}
+
+pub(super) fn congestion(congestion: Congestion) -> u8 {
+    match congestion {
+        Congestion::Host => 0,
+        Congestion::Bbr => 1,
+        Congestion::Cubic => 2,
+        Congestion::Reno => 3,
+    }
 }
 
 fn access(access: dwcp_config::Access) -> Access {

@@ -239,12 +239,17 @@ fn serve(socket: &UnixStream, link: &Link, attached: &Attached, plan: &mpsc::Sen
                     return;
                 }
             }
-            Setup::Transport(_) | Setup::Export(_) | Setup::TunnelAllow(_) => {}
             Setup::Tunnel(tunnel) => {
                 let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
                 let (listen, peer, target) = (text(tunnel.listen), text(tunnel.peer), text(tunnel.target));
                 peers.push(format!("{listen} {peer}:{target}"));
             }
+            Setup::Transport(_)
+            | Setup::Export(_)
+            | Setup::Kernel(_)
+            | Setup::Class(_)
+            | Setup::TunnelAllow(_)
+            | Setup::Selector(_) => {}
             Setup::Peer(peer) => peers.push(String::from_utf8_lossy(peer.name).into_owned()),
             // Nobody may be listening any more.
             Setup::PlanEnd(_) => drop(plan.send(std::mem::take(&mut peers))),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::disk::*;
-use dwcp_abi::link::*;
+use dwcp_abi::link::{self, *};
 use dwcp_abi::shm::*;
 
 fn demand(name: &str, rendered: &str) {
@@ -99,6 +99,20 @@ fn node_statistics() {
     FeaturesWriter::attach(&words[..]).publish("io_uring\ton\t\nhugepages\toff\tnone reserved\n");
     text += &dump(&words);
     demand("node_statistics.txt", &text);
+}
+
+#[test]
+fn flows() {
+    let mut text = format!("flows page {FLOWS_PAGE_BYTES}, at most {FLOWS_SHOWN_MAX}\n");
+    let words: Vec<_> = (0..FLOWS_PAGE_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
+    let record = |number: u32| FlowRecord {
+        key: std::array::from_fn(|index| number << 16 | index as u32).into(),
+        flow: std::array::from_fn(|index| u64::from(number) << 32 | index as u64).into(),
+        bytes_per_s: 0x7172_7374_7576_7778,
+    };
+    FlowsWriter::attach(&words[..]).publish([1, 2].into_iter().map(record), 3, 4);
+    text += &dump(&words);
+    demand("flows.txt", &text);
 }
 
 #[test]
@@ -254,6 +268,31 @@ fn setup() {
         Setup::Tunnel(Tunnel { listen: b"127.0.0.1:1", peer: b"peer", target: b"db:5432" }),
         Setup::TunnelAllow(TunnelAllow { peer: b"peer", host: b"db", port_first: 0x0102, port_last: 0x0304 }),
         Setup::PlanEnd(PlanEnd { generation: 0x7172_7374_7576_7778 }),
+        Setup::Kernel(Kernel {
+            enabled: true,
+            cgroup: b"dwcp.slice",
+            guard: GuardMode::Force,
+            guard_source_per_s: 0x0102_0304,
+            guard_total_per_s: 0x0506_0708,
+        }),
+        Setup::Class(link::Class {
+            class: 2,
+            flow_bytes_per_s: 0x1112_1314_1516_1718,
+            peer_bytes_per_s: 0x2122_2324_2526_2728,
+            congestion: 3,
+            priority: 7,
+        }),
+        Setup::Selector(Selector {
+            class: 4,
+            kind: SelectorKind::Connection,
+            protocol: 6,
+            local_port: 0x3132,
+            remote_port: 0x4142,
+            local: std::array::from_fn(|index| index as u8),
+            remote: std::array::from_fn(|index| 0xa0 + index as u8),
+            value: 0x5152_5354,
+            path: b"a/b",
+        }),
     ];
     let mut text = format!("version {LINK_VERSION}\nenvelope at most {ENVELOPE_MAX}\n");
     for message in all {
@@ -266,12 +305,17 @@ fn setup() {
             Setup::Tunnel(_) => "Tunnel",
             Setup::TunnelAllow(_) => "TunnelAllow",
             Setup::PlanEnd(_) => "PlanEnd",
+            Setup::Kernel(_) => "Kernel",
+            Setup::Class(_) => "Class",
+            Setup::Selector(_) => "Selector",
         };
         writeln!(text, "{name} {}", hex(&message)).unwrap();
     }
     let (instance, pid) = (0x8182_8384_8586_8788, 0x9192_9394);
     let attached = Attached { version: 0x6162_6364, workers: 0x0708, instance, pid, fingerprint };
     writeln!(text, "Attached {}", hex(&attached)).unwrap();
+    GuardMode::ALL.iter().for_each(|mode| writeln!(text, "{mode:?} {}", hex(mode)).unwrap());
+    SelectorKind::ALL.iter().for_each(|kind| writeln!(text, "{kind:?} {}", hex(kind)).unwrap());
     Access::ALL.iter().for_each(|access| writeln!(text, "{access:?} {}", hex(access)).unwrap());
     demand("setup.txt", &text);
 }

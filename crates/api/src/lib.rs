@@ -40,7 +40,7 @@ pub use path_text::{PATH_BYTES_MAX, PathText, PathTextError};
 pub use peers::{PathLimit, PathMode, PeerFigures, PeerList, PeerPath, PeerState};
 pub use problem::Problem;
 pub use schema::{Document, SchemaName};
-pub use stats::{BpfClass, BpfStats, CoreStats, Stats};
+pub use stats::{BpfClass, BpfStats, CoreStats, FlowFigures, FlowList, KernelEntry, KernelReport, Stats};
 pub use status::{CoreFigures, DataplaneStatus, Feature, FeatureState, Mode, PeersTotal, Status};
 pub use timestamp::{Timestamp, TimestampError};
 pub use transfer::{

@@ -17,6 +17,10 @@ pub const METRICS: &str = "/metrics";
 pub const STATUS: &str = "/api/v1/dwcp/status";
 /// The [`crate::Stats`] document.
 pub const STATS: &str = "/api/v1/dwcp/stats";
+/// The [`crate::FlowList`] document.
+pub const FLOWS: &str = "/api/v1/dwcp/flows";
+/// The [`crate::KernelReport`] document.
+pub const KERNEL: &str = "/api/v1/dwcp/kernel";
 /// The [`crate::PeerList`] document.
 pub const PEERS: &str = "/api/v1/dwcp/peers";
 /// The [`crate::ConfigDocument`].
@@ -74,7 +78,9 @@ pub const TRANSFER_EVENTS_PATTERN: &str = "/api/v1/dwcp/transfers/{id}/events";
 pub const TUNNELS: &str = "/api/v1/dwcp/tunnels";
 
 /// Every path without a number in it.
-pub const ALL: [&str; 28] = [
+pub const ALL: [&str; 30] = [
+    FLOWS,
+    KERNEL,
     HEALTH,
     READY,
     LIVE,

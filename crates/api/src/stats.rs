@@ -1,4 +1,5 @@
-//! Raw counters: per core, of the node, of the kernel programs. Names are those of the statistics pages.
+//! Raw counters: per core, of the node, of the kernel programs, whose names are those of the statistics pages; the
+//! kernel's flows and the state of its programs.
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use utoipa::ToSchema;
 use crate::SchemaName;
 use crate::schema::documents;
 
-documents!(Stats = "dwcp.stats/1");
+documents!(Stats = "dwcp.stats/1", FlowList = "dwcp.flows/1", KernelReport = "dwcp.kernel/1");
 
 /// Answer of `GET /api/v1/dwcp/stats`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -57,4 +58,72 @@ pub struct BpfClass {
     pub packets: u64,
     /// Bytes, headers included.
     pub bytes: u64,
+}
+
+/// Answer of `GET /api/v1/dwcp/flows`: connections that the kernel programs follow, busiest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FlowList {
+    /// `dwcp.flows/1`.
+    pub schema: SchemaName,
+    /// Whether connections are followed at all.
+    pub followed: bool,
+    /// Flows that were looked at; the list holds 128 of them at most.
+    pub total: u64,
+    /// The flows.
+    pub flows: Vec<FlowFigures>,
+}
+
+/// One flow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FlowFigures {
+    /// `tcp`, `udp`, or the number of the protocol.
+    pub protocol: String,
+    /// Address and port of this host.
+    pub local: String,
+    /// Address and port of the other.
+    pub remote: String,
+    /// bulk, tunnel, control, consensus, other.
+    pub class: String,
+    /// `open`, `closed`, or `counted` where the protocol has no connections.
+    pub state: String,
+    /// Bytes acknowledged by the other end; for `counted` flows, bytes sent.
+    pub bytes_sent: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Packets sent.
+    pub packets_sent: u64,
+    /// Packets received.
+    pub packets_received: u64,
+    /// Both directions together, lately.
+    pub rate_bytes_per_s: u64,
+    /// Smoothed round-trip time; null where it is not known.
+    pub rtt_us: Option<u64>,
+    /// The least lately.
+    pub rtt_min_us: Option<u64>,
+    /// Packets sent again.
+    pub retransmits: u64,
+    /// The rate that its class is held to; null where there is none.
+    pub ceiling_bytes_per_s: Option<u64>,
+    /// Since it was last heard of.
+    pub idle_ms: u64,
+}
+
+/// Answer of `GET /api/v1/dwcp/kernel`: programs, maps and attachments, and what is not as it was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct KernelReport {
+    /// `dwcp.kernel/1`.
+    pub schema: SchemaName,
+    /// One entry for each thing.
+    pub entries: Vec<KernelEntry>,
+}
+
+/// One thing in the kernel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct KernelEntry {
+    /// program, map, attached, departure, guard, pins, programs, trouble or verifier.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What is known of it.
+    pub detail: String,
 }

@@ -20,6 +20,7 @@ pub(crate) fn check(config: &Config) -> Vec<(String, String)> {
         one_export(number, export, &names, &mut broken);
     }
     tunnels(config, &names, &mut broken);
+    selectors(config, &mut broken);
     if config.recovery.backoff.is_empty() || config.recovery.backoff.len() > 16 {
         broken.push(("recovery.backoff".into(), "needs 1 to 16 pauses".into()));
     }
@@ -74,6 +75,21 @@ fn identities(peers: &[Peer], broken: &mut Broken) {
         if let Some(first) = seen.insert(peer.identity, number) {
             let message = format!("is also the identity of peers[{first}] `{}`", peers[first].name);
             broken.push((format!("peers[{number}].identity"), message));
+        }
+    }
+}
+
+/// What belongs to two classes would belong to the one that was written last.
+fn selectors(config: &Config, broken: &mut Broken) {
+    let mut seen = HashMap::new();
+    for (class, rules) in config.classes.named() {
+        for selector in &rules.selectors.0 {
+            if let Some(first) = seen.insert(selector, class) {
+                broken.push((
+                    format!("classes.{class}.match"),
+                    format!("`{selector}` is also in classes.{first}.match"),
+                ));
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod model;
 mod nearest;
 mod overrides;
 mod reference;
+mod selector;
 mod tunnels;
 mod units;
 mod value;
@@ -19,13 +20,14 @@ pub use aliases::canonical;
 pub use keys::{Applies, EXPORT_KEYS, KEYS, Key, PEER_KEYS};
 pub use load::{Finding, Findings, Loaded, Origin, load, load_with, locate, parse};
 pub use model::{
-    Access, Algorithm, Api, Backend, CircuitBreaker, Compression, Config, Congestion, Cores, Dataplane,
-    Environment, Export, ExportPeers, Hugepages, Identity, Level, LogLevel, Mode, Monitoring, Peer, Recovery,
-    Security, Transport, Workers,
+    Access, Algorithm, Api, Backend, CircuitBreaker, Class, Classes, Compression, Config, Congestion, Cores,
+    Dataplane, Ebpf, Environment, Export, ExportPeers, Guard, GuardMode, Hugepages, Identity, Level,
+    LogLevel, Mode, Monitoring, Peer, Recovery, Security, Transport, Workers,
 };
 pub use nearest::nearest;
 pub use overrides::{Changes, Overrides};
 pub use reference::{changed, effective, explain, reference};
+pub use selector::{Protocol, Selector, Selectors};
 pub use tunnels::{Tunnel, TunnelAllow, Tunnels};
 pub use units::{ByteSize, Rate, parse_duration, parse_rate, parse_size, show_duration};
 pub use yaml::Position;

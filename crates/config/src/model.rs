@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::selector::Selectors;
 use crate::tunnels::Tunnels;
 use crate::units::{ByteSize, Rate};
 use crate::value::choices;
@@ -41,6 +42,12 @@ pub struct Config {
     pub dataplane: Dataplane,
     /// Connections of programs, carried by peers.
     pub tunnels: Tunnels,
+    /// Programs in the kernel.
+    pub ebpf: Ebpf,
+    /// What the kernel does with each class of traffic.
+    pub classes: Classes,
+    /// What holds strangers back from the peer port.
+    pub guard: Guard,
     /// Nodes that may connect and be connected to.
     pub peers: Vec<Peer>,
     /// Directories that peers may use.
@@ -139,6 +146,71 @@ pub struct Dataplane {
     pub hugepages: Hugepages,
 }
 
+/// `ebpf.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the key table documents every field where operators read it")]
+pub struct Ebpf {
+    pub enabled: bool,
+    /// Empty = the node's own.
+    pub cgroup: PathBuf,
+}
+
+/// `classes.*`
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "the key table documents every field where operators read it")]
+pub struct Classes {
+    pub bulk: Class,
+    pub tunnel: Class,
+    pub control: Class,
+    pub consensus: Class,
+}
+
+impl Classes {
+    /// All of them with their names.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, &Class); 4] {
+        [
+            ("bulk", &self.bulk),
+            ("tunnel", &self.tunnel),
+            ("control", &self.control),
+            ("consensus", &self.consensus),
+        ]
+    }
+}
+
+/// One of `classes.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the key table documents every field where operators read it")]
+pub struct Class {
+    pub selectors: Selectors,
+    pub flow_rate: Rate,
+    pub peer_rate: Rate,
+    pub congestion: Congestion,
+    pub priority: u16,
+}
+
+impl Default for Class {
+    fn default() -> Self {
+        let none = Rate { bits_per_s: 0 };
+        Self {
+            selectors: Selectors::default(),
+            flow_rate: none,
+            peer_rate: none,
+            congestion: Congestion::Host,
+            priority: 0,
+        }
+    }
+}
+
+/// `guard.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the key table documents every field where operators read it")]
+pub struct Guard {
+    pub mode: GuardMode,
+    pub source_rate: u32,
+    pub total_rate: u32,
+}
+
 /// One of `peers:`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Peer {
@@ -215,6 +287,8 @@ choices! {
     pub enum Backend { Auto = "auto", IoUring = "io_uring", Epoll = "epoll", }
     /// Whether the buffer pool may lie on hugepages.
     pub enum Hugepages { Auto = "auto", Never = "never", }
+    /// Whether the peer port is guarded.
+    pub enum GuardMode { Off = "off", On = "on", Force = "force", }
 }
 
 impl Environment {
@@ -278,6 +352,9 @@ impl Default for Config {
                 hugepages: Hugepages::Auto,
             },
             tunnels: Tunnels::default(),
+            ebpf: Ebpf { enabled: true, cgroup: PathBuf::new() },
+            classes: Classes::default(),
+            guard: Guard { mode: GuardMode::Off, source_rate: 200, total_rate: 5000 },
             peers: Vec::new(),
             exports: Vec::new(),
         }

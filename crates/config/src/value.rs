@@ -407,7 +407,7 @@ impl Value for ExportPeers {
 }
 
 /// Reads a list of scalars as if its items stood in one scalar with commas.
-fn read_joined<V: Value>(node: &Node) -> Result<V, Complaint> {
+pub(crate) fn read_joined<V: Value>(node: &Node) -> Result<V, Complaint> {
     let mut words = Vec::new();
     match &node.value {
         Content::Scalar(text) => words.push(text.as_str()),

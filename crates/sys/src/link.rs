@@ -10,9 +10,10 @@ use std::sync::Arc;
 use dwcp_abi::codec::{CodecError, Encoded};
 use dwcp_abi::link::{Attach, Attached, ENVELOPE_MAX, LINK_VERSION, Setup, envelope};
 use dwcp_abi::shm::{
-    COMMAND_RING, Consumer, EVENT_RING, Features, FeaturesWriter, NODE_FEATURES, NODE_STATS, NodeFigures,
-    NodeStatsWriter, PageError, Producer, RegionError, RegionKind, RingError, Section, WORKER_STATS,
-    WORKERS_MAX, WorkerSnapshot, WorkerStatsWriter, check_header, write_header,
+    COMMAND_RING, Consumer, EVENT_RING, Features, FeaturesWriter, Flows, FlowsWriter, NODE_FEATURES,
+    NODE_FLOWS, NODE_KERNEL, NODE_STATS, NodeFigures, NodeStatsWriter, PageError, Producer, RegionError,
+    RegionKind, RingError, Section, WORKER_STATS, WORKERS_MAX, WorkerSnapshot, WorkerStatsWriter,
+    check_header, write_header,
 };
 
 use crate::doorbell::{Doorbell, DoorbellError};
@@ -249,6 +250,34 @@ impl NodeRegion {
     #[must_use]
     pub fn features_writer(&self) -> FeaturesWriter<Part> {
         FeaturesWriter::attach(Part::new(&self.memory, &NODE_FEATURES))
+    }
+
+    /// The dataplane's end of the texts about the kernel.
+    #[must_use]
+    pub fn kernel_writer(&self) -> FeaturesWriter<Part> {
+        FeaturesWriter::attach(Part::new(&self.memory, &NODE_KERNEL))
+    }
+
+    /// The dataplane's end of the busiest flows.
+    #[must_use]
+    pub fn flows_writer(&self) -> FlowsWriter<Part> {
+        FlowsWriter::attach(Part::new(&self.memory, &NODE_FLOWS))
+    }
+
+    /// A consistent copy of the texts about the kernel.
+    ///
+    /// # Errors
+    /// Any [`PageError`].
+    pub fn kernel(&self) -> Result<Features, PageError> {
+        Features::read(Part::new(&self.memory, &NODE_KERNEL))
+    }
+
+    /// A consistent copy of the busiest flows.
+    ///
+    /// # Errors
+    /// Any [`PageError`].
+    pub fn flows(&self) -> Result<Flows, PageError> {
+        Flows::read(Part::new(&self.memory, &NODE_FLOWS))
     }
 
     /// A consistent copy of the node's statistics.

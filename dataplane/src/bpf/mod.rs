@@ -83,6 +83,26 @@ pub enum Unavailable {
     },
 }
 
+impl Unavailable {
+    /// The same for `dwcp debug ebpf`, with what the verifier said.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let mut report = Report::default();
+        report.line("trouble", "programs", &self.to_string());
+        if let Self::Refused { verifier, .. } = self {
+            verifier.lines().for_each(|line| report.line("verifier", "", line));
+        }
+        report
+    }
+}
+
+/// Removes what an earlier life of this node pinned, and so takes its policy out of force.
+pub fn forget_pins((root, node): &(PathBuf, String)) {
+    if let Ok(pins) = pins::Pins::new(root, node) {
+        pins.remove();
+    }
+}
+
 /// All counters at one moment (not at one instant: cores go on counting meanwhile).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {

@@ -188,6 +188,18 @@ impl Programs {
         self.totals(DEPARTURE_COUNTS_MAP)
     }
 
+    /// Whether connections are followed.
+    #[must_use]
+    pub fn paces(&self) -> bool {
+        matches!(self.socket, Attachment::On { .. })
+    }
+
+    /// Whether the peer port is guarded.
+    #[must_use]
+    pub fn guards(&self) -> bool {
+        matches!(self.guard, Ok(true))
+    }
+
     /// Programs, maps, attachments and what is not as it was asked for.
     #[must_use]
     pub fn report(&self) -> Report {

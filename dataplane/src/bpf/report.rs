@@ -43,6 +43,14 @@ impl Report {
         &self.text
     }
 
+    /// Nothing is loaded, for a reason.
+    #[must_use]
+    pub fn off(reason: &str) -> Self {
+        let mut report = Self::default();
+        report.line("programs", "off", reason);
+        report
+    }
+
     /// Adds a line; what would break it is taken out.
     pub fn line(&mut self, kind: &str, name: &str, detail: &str) {
         let detail = detail.replace(['\n', '\t'], " ");

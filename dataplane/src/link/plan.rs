@@ -55,6 +55,12 @@ impl Builder {
                     ports: allow.port_first..=allow.port_last,
                 });
             }
+            Setup::Kernel(kernel) => self.plan.kernel.begin(kernel),
+            Setup::Class(class) => self.plan.kernel.set_class(class)?,
+            Setup::Selector(selector) => {
+                check("selectors", self.plan.kernel.selectors.len())?;
+                self.plan.kernel.add_selector(selector)?;
+            }
             Setup::PlanEnd(end) => {
                 let mut plan = std::mem::take(&mut self.plan);
                 plan.generation = end.generation;

@@ -113,6 +113,8 @@ struct Server {
 struct Vitals {
     published: Option<Instant>,
     kernel: features::Kernel,
+    /// What was last said of the kernel programs.
+    said: String,
 }
 
 impl Server {
@@ -166,10 +168,7 @@ impl Server {
         let identity = &self.identity;
         if self.running.is_none() && attach.version == LINK_VERSION {
             let running = Running::start(&attach, identity, self.instance, &self.state)?;
-            let ports: Vec<u16> = running.door.addresses().iter().map(|address| address.port()).collect();
-            let (kernel, text) = features::Kernel::load(&ports);
-            features::publish(&running.link, &running.workers, &text);
-            self.figures.kernel = kernel;
+            features::publish(&running.link, &running.workers, "ebpf programs\toff\tno plan came yet\n");
             self.running = Some(running);
         }
         let workers = self.running.as_ref().map_or(0, |running| running.link.workers.len()) as u16;
@@ -223,7 +222,14 @@ impl Server {
                 running.door.handle().set_plan(Arc::new(for_door(&plan)));
                 let plan = Arc::new(plan);
                 running.node.set_plan(Arc::clone(&plan));
-                running.tunnels.post(crate::tunnel::Message::Plan(plan));
+                running.tunnels.post(crate::tunnel::Message::Plan(Arc::clone(&plan)));
+                let ports: Vec<u16> = running.door.addresses().iter().map(|address| address.port()).collect();
+                let text =
+                    self.figures.kernel.apply(&plan.kernel, &ports, &self.identity.fingerprint().short());
+                if self.figures.said != text {
+                    features::publish(&running.link, &running.workers, &text);
+                    self.figures.said = text;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "control sent a message that cannot be used");
@@ -263,7 +269,8 @@ impl Server {
         for (counter, value) in counted {
             figures.set(counter, value);
         }
-        self.figures.kernel.publish(&mut figures);
+        self.figures.kernel.know(running.node.known_addresses());
+        self.figures.kernel.publish(&mut figures, &running.link.node, monotonic_ns());
         running.link.node.stats_writer().publish(&figures);
         Ok(())
     }

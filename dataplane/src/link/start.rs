@@ -148,6 +148,7 @@ struct Sink {
 
 impl LaneSink for Sink {
     fn lane_ready(&mut self, lane: LaneReady) {
+        self.node.know_address(lane.remote.ip());
         if lane.purpose == Purpose::Tunnels {
             return self.tunnels.post(Message::Lane(Box::new(lane)));
         }

@@ -3,6 +3,7 @@
 //! rights and without `fq`).
 use std::time::Duration;
 
+use dwcp_abi::bpf::Class;
 use dwcp_engine::{Input, LaneId, PeerId};
 use dwcp_sys::socket::{set_pacing_rate, tcp_figures};
 
@@ -73,11 +74,17 @@ impl Worker {
         });
     }
 
-    /// Each lane's part of the node's configured rate.
+    /// What the configuration allows a lane: its part of the node's rate, at most the rate of a bulk connection.
     fn configured_share(&self) -> Option<u64> {
-        let total = self.node.plan().transport.pacing_bytes_per_s;
+        let plan = self.node.plan();
+        let total = plan.transport.pacing_bytes_per_s;
         let lanes = self.keeper(|keeper| keeper.lanes_of_all()).max(1);
-        (total > 0).then(|| (total / u64::from(lanes)).max(1))
+        let share = (total > 0).then(|| (total / u64::from(lanes)).max(1));
+        let each = Some(plan.kernel.classes[Class::Bulk as usize].flow_bytes_per_s).filter(|&rate| rate > 0);
+        match (share, each) {
+            (Some(share), Some(each)) => Some(share.min(each)),
+            (share, each) => share.or(each),
+        }
     }
 
     fn measure(&mut self, peer: PeerId) -> Measured {

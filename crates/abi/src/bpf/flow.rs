@@ -121,6 +121,28 @@ pub struct Flow {
 /// A [`Flow`] as user space reads it out of the map.
 pub type FlowWords = [u64; 13];
 
+impl Flow {
+    /// As it lies in the map.
+    #[must_use]
+    pub const fn words(&self) -> FlowWords {
+        [
+            self.class,
+            self.state,
+            self.bytes_sent,
+            self.bytes_received,
+            self.packets_sent,
+            self.packets_received,
+            self.rtt_us,
+            self.rtt_min_us,
+            self.retransmits,
+            self.last_ns,
+            self.rate_bytes_per_s,
+            self.own_bytes_per_s,
+            self.generation,
+        ]
+    }
+}
+
 const _: () = assert!(size_of::<Flow>() == size_of::<FlowWords>());
 
 impl From<FlowWords> for Flow {
@@ -207,6 +229,7 @@ mod tests {
     #[test]
     fn words_are_the_fields_in_order() {
         let flow = Flow::from([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+        assert_eq!(Flow::from(flow.words()), flow);
         assert_eq!((flow.class, flow.bytes_received, flow.last_ns, flow.generation), (1, 4, 10, 13));
     }
 }

@@ -14,8 +14,8 @@ pub use event::{
     RingReset, SnapshotEnd, TunnelFigures, TunnelPeerFigures, TunnelState,
 };
 pub use setup::{
-    Access, Attach, Attached, ENVELOPE_MAX, Export, Peer, PlanEnd, Setup, Transport, Tunnel, TunnelAllow,
-    envelope, strings,
+    Access, Attach, Attached, Class, ENVELOPE_MAX, Export, GuardMode, Kernel, Peer, PlanEnd, Selector,
+    SelectorKind, Setup, Transport, Tunnel, TunnelAllow, envelope, strings,
 };
 
 /// Version of everything in this module. Both sides must be equal; an unequal peer is told to restart.

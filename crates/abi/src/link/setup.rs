@@ -4,8 +4,8 @@
 //! control ── Attach ─────────────────────────────► dataplane
 //! control ◄─ Attached + SCM_RIGHTS ─────────────── dataplane   memfd per worker and one for the node, then per
 //!                                                              worker: command doorbell, event doorbell (eventfds)
-//! control ── Transport, Peer…, Export…, Tunnel…, TunnelAllow…, PlanEnd ─► dataplane   whole plan; replaces the
-//!                                                              former at PlanEnd
+//! control ── Transport, Peer…, Export…, Tunnel…, TunnelAllow…,
+//!            Kernel, Class…, Selector…, PlanEnd ──► dataplane   whole plan; replaces the former at PlanEnd
 //! ```
 use crate::codec::{CodecError, Encoded, Reader, codes, messages, records};
 
@@ -26,6 +26,12 @@ messages! {
         Tunnel(Tunnel<'a>) = 6,
         /// Targets that a peer may be connected to here.
         TunnelAllow(TunnelAllow<'a>) = 7,
+        /// What the kernel programs are to do; without it they do nothing but count.
+        Kernel(Kernel<'a>) = 8,
+        /// What holds for one class of traffic.
+        Class(Class) = 9,
+        /// Something that belongs to a class.
+        Selector(Selector<'a>) = 10,
     }
 }
 
@@ -38,6 +44,32 @@ codes! {
         Write = 2,
         /// Both.
         ReadWrite = 3,
+    }
+}
+
+codes! {
+    /// Whether the peer port is guarded.
+    pub enum GuardMode: u8 {
+        /// No.
+        Off = 0,
+        /// Yes, unless somebody else could be cut off.
+        On = 1,
+        /// Yes.
+        Force = 2,
+    }
+
+    /// What a [`Selector`] looks at.
+    pub enum SelectorKind: u8 {
+        /// `protocol` and `local_port`, which is a port at either end.
+        Port = 1,
+        /// `protocol` and both ends.
+        Connection = 2,
+        /// `value`, a differentiated services code point.
+        Dscp = 3,
+        /// `value`, a mark of the firewall.
+        Mark = 4,
+        /// `path`, a control group.
+        Cgroup = 5,
     }
 }
 
@@ -155,6 +187,56 @@ records! {
         pub port_first: u16,
         /// Last port.
         pub port_last: u16,
+    }
+
+    /// What the kernel programs are to do.
+    pub struct Kernel<'a> {
+        /// 0 = they are not wanted: unload them and everything that was pinned.
+        pub enabled: bool,
+        /// Control group whose connections are paced, below the mount point of cgroup2; empty = the node's own.
+        pub cgroup: &'a [u8],
+        /// Whether the peer port is guarded.
+        pub guard: GuardMode,
+        /// Packets per second from one unknown address.
+        pub guard_source_per_s: u32,
+        /// Packets per second from all unknown addresses together.
+        pub guard_total_per_s: u32,
+    }
+
+    /// What holds for one class.
+    pub struct Class {
+        /// Its number in `abi::bpf::Class`.
+        pub class: u8,
+        /// Ceiling of each connection in bytes per second; 0 = none. For bulk it holds for the node's lanes too.
+        pub flow_bytes_per_s: u64,
+        /// Ceiling to each remote address in bytes per second on the wire; 0 = none.
+        pub peer_bytes_per_s: u64,
+        /// Congestion control, as in [`Transport`]; 0 = as it is.
+        pub congestion: u8,
+        /// Priority of its packets; 0 = as it is.
+        pub priority: u8,
+    }
+
+    /// Something that belongs to a class. Fields that the kind does not name are zero.
+    pub struct Selector<'a> {
+        /// Its number in `abi::bpf::Class`.
+        pub class: u8,
+        /// What is looked at.
+        pub kind: SelectorKind,
+        /// IP protocol number.
+        pub protocol: u8,
+        /// Port of this host.
+        pub local_port: u16,
+        /// Port of the other.
+        pub remote_port: u16,
+        /// Address of this host; IPv4 ones are mapped into IPv6.
+        pub local: [u8; 16],
+        /// Address of the other.
+        pub remote: [u8; 16],
+        /// Number.
+        pub value: u32,
+        /// Path below the mount point of cgroup2.
+        pub path: &'a [u8],
     }
 
     /// End of a plan.

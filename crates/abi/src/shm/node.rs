@@ -49,6 +49,14 @@ counters! {
         BaselinesNamed = 14, "baselines_named", Total;
         /// Those of them that this node has as well.
         BaselinesFound = 15, "baselines_found", Total;
+        /// Packets to the peer port that the guard let pass.
+        GuardPassed = 16, "guard_passed", Total;
+        /// Packets to the peer port that the guard dropped.
+        GuardDropped = 17, "guard_dropped", Total;
+        /// Packets whose departure was put off for their class.
+        DeparturesDelayed = 18, "departures_delayed", Total;
+        /// Packets dropped because their class was too far behind.
+        DeparturesDropped = 19, "departures_dropped", Total;
     }
 }
 
@@ -61,6 +69,8 @@ codes! {
         ClassifyEgress = 1,
         /// Pacing and congestion control per flow.
         SocketOperations = 2,
+        /// Guard of the peer port.
+        Guard = 3,
     }
 }
 
@@ -72,6 +82,7 @@ impl ProgramFlag {
             Self::ClassifyIngress => "classify_ingress",
             Self::ClassifyEgress => "classify_egress",
             Self::SocketOperations => "sock_ops",
+            Self::Guard => "guard",
         }
     }
 

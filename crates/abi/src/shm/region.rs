@@ -2,6 +2,7 @@
 //! dataplane when it creates a region, checked by control before it uses one. There is one layout per version, so a
 //! reader demands equality and never follows an offset that it was given.
 use super::atomic::{AtomicU64, Ordering};
+use super::flows::FLOWS_PAGE_BYTES;
 use super::node::{FEATURES_PAGE_BYTES, NODE_PAGE_BYTES};
 use super::ring::RING_HEADER_BYTES;
 use super::stats::WORKER_PAGE_BYTES;
@@ -162,7 +163,7 @@ fn header(kind: RegionKind, instance: u64) -> impl Iterator<Item = (&'static str
 pub const REGION_MAGIC: u64 = u64::from_le_bytes(*b"DWCPSHM\0");
 
 /// Version of every layout in this module and below: any change of one raises it.
-pub const SHM_VERSION: u64 = 1;
+pub const SHM_VERSION: u64 = 2;
 
 /// Most workers of a dataplane: their descriptors, three each and one for the node, fit one message of at most 253
 /// (SCM_MAX_FD, include/net/scm.h).
@@ -192,11 +193,16 @@ pub const NODE_STATS: Section = Section::after("stats", &HEADER, NODE_PAGE_BYTES
 /// Feature texts of the node; the dataplane's main thread writes.
 pub const NODE_FEATURES: Section = Section::after("features", &NODE_STATS, FEATURES_PAGE_BYTES);
 
+/// What is in the kernel, and what is wrong there; the dataplane's main thread writes.
+pub const NODE_KERNEL: Section = Section::after("kernel", &NODE_FEATURES, FEATURES_PAGE_BYTES);
+/// Busiest flows; the dataplane's main thread writes.
+pub const NODE_FLOWS: Section = Section::after("flows", &NODE_KERNEL, FLOWS_PAGE_BYTES);
+
 const WORKER_SECTIONS: [Section; 3] = [WORKER_STATS, COMMAND_RING, EVENT_RING];
-const NODE_SECTIONS: [Section; 2] = [NODE_STATS, NODE_FEATURES];
+const NODE_SECTIONS: [Section; 4] = [NODE_STATS, NODE_FEATURES, NODE_KERNEL, NODE_FLOWS];
 
 const _: () = assert!(RegionKind::Worker(0).region_bytes() == 409_600);
-const _: () = assert!(RegionKind::Node.region_bytes() == 28_672);
+const _: () = assert!(RegionKind::Node.region_bytes() == 61_440);
 const _: () = assert!(3 * WORKERS_MAX < 253);
 
 #[cfg(all(test, not(loom)))]

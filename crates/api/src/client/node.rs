@@ -6,8 +6,8 @@ use super::connection::{self, Reply};
 use super::{Client, ClientError, check, percent_encode, to_json};
 use crate::{
     AuditList, BackupVerdict, BreakerReset, CircuitBreakers, ComponentList, ConfigChange, ConfigDocument,
-    Document, DrainStatus, EventList, EventQuery, Health, KeyCreated, KeyList, KeyRequest, LogLines,
-    TunnelAnswer, TunnelList, TunnelRequest, paths,
+    Document, DrainStatus, EventList, EventQuery, FlowList, Health, KernelReport, KeyCreated, KeyList,
+    KeyRequest, LogLines, TunnelAnswer, TunnelList, TunnelRequest, paths,
 };
 
 impl Client {
@@ -54,6 +54,22 @@ impl Client {
     pub async fn remove_tunnel(&self, listen: &str) -> Result<TunnelList, ClientError> {
         let path = format!("{}?listen={}", paths::TUNNELS, percent_encode(listen));
         self.change(Method::DELETE, &path, None, StatusCode::OK).await
+    }
+
+    /// `GET /api/v1/dwcp/flows`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn flows(&self) -> Result<FlowList, ClientError> {
+        self.document(paths::FLOWS).await
+    }
+
+    /// `GET /api/v1/dwcp/kernel`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn kernel(&self) -> Result<KernelReport, ClientError> {
+        self.document(paths::KERNEL).await
     }
 
     /// `GET /health?verbose=true`; an unhealthy node answers too.
