@@ -72,6 +72,8 @@ pub(crate) enum Command {
     /// Look into the node's parts
     #[command(subcommand)]
     Debug(Debug),
+    /// Say what of this host could serve the node better, do it until the next boot, take it back
+    Tune(Tune),
     /// Look at what compression would do
     #[command(subcommand)]
     Compress(Compress),
@@ -345,6 +347,38 @@ pub(crate) struct Flows {
     /// Only those of a class: bulk, tunnel, control, consensus
     #[arg(long, value_name = "CLASS", value_parser = PossibleValuesParser::new(["bulk", "tunnel", "control", "consensus"]))]
     pub(crate) class: Option<String>,
+}
+
+/// Arguments of `tune`.
+#[derive(Debug, Args)]
+pub(crate) struct Tune {
+    /// Only say what would be done, and why (the default)
+    #[arg(long, conflicts_with_all = ["apply", "revert"])]
+    pub(crate) plan: bool,
+    /// Do it, and keep what is replaced
+    #[arg(long, conflicts_with = "revert")]
+    pub(crate) apply: bool,
+    /// Put back what was replaced
+    #[arg(long)]
+    pub(crate) revert: bool,
+    /// Only steps of these kinds
+    #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',')]
+    pub(crate) only: Vec<crate::tune::Kind>,
+    /// The interfaces to look at [default: all that have a device and are up]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Vec<String>,
+    /// The configuration to tune for [default: $DWCP_CONFIG, then /etc/dwcp]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where what is replaced is kept
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "DWCP_STATE_DIR",
+        hide_env_values = true,
+        default_value = "/var/lib/dwcp/state"
+    )]
+    pub(crate) state_dir: PathBuf,
 }
 
 /// Parts of the node to look into.

@@ -1,4 +1,4 @@
-//! `dwcp`, the operator's command. Everything but `server`, `config` and `doctor` is a conversation with control's
+//! `dwcp`, the operator's command. Everything but `server`, `config`, `doctor` and `tune` is a conversation with control's
 //! HTTP interface; nothing here moves data or decides how it moves.
 mod arguments;
 mod commands;
@@ -13,6 +13,7 @@ mod output;
 mod remote;
 mod server;
 mod table;
+mod tune;
 mod units;
 
 use std::process::ExitCode;

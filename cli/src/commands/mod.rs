@@ -24,7 +24,7 @@ mod wait;
 use crate::arguments::{Auth, Cli, Command};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
-use crate::{doctor, server};
+use crate::{doctor, server, tune};
 
 /// Does what the arguments say.
 pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
@@ -38,6 +38,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Stats(stats) => stats::run(&context, &stats).await,
         Command::Flows(arguments) => flows::run(&context, &arguments).await,
         Command::Debug(part) => debug::run(&context, &part).await,
+        Command::Tune(arguments) => tune::run(&context, &arguments),
         Command::Doctor(arguments) => doctor::run(&context, &arguments).await,
         Command::Compress(command) => compress::run(&context, &command),
         Command::Config(command) => config::run(&context, command).await,
