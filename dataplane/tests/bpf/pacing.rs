@@ -16,14 +16,14 @@ use dwcp_dataplane::bpf::{Interfaces, Options, Policy, Programs, Selector};
 use crate::support::{Pair, inside, object_or_skip, options};
 
 /// A connection that sends as fast as it may, until it is dropped.
-struct Stream {
+pub(crate) struct Stream {
     received: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Stream {
-    fn start(pair: &Pair, listener: TcpListener) -> Self {
+    pub(crate) fn start(pair: &Pair, listener: TcpListener) -> Self {
         let (received, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let address = listener.local_addr().unwrap();
         let count = Arc::clone(&received);
@@ -47,7 +47,7 @@ impl Stream {
     }
 
     /// Bits per second that arrive.
-    fn measure(&self, span: Duration) -> f64 {
+    pub(crate) fn measure(&self, span: Duration) -> f64 {
         let (start, before) = (Instant::now(), self.received.load(Ordering::Relaxed));
         sleep(span);
         let bytes = self.received.load(Ordering::Relaxed) - before;
@@ -62,12 +62,12 @@ impl Drop for Stream {
     }
 }
 
-fn listen(pair: &Pair) -> TcpListener {
+pub(crate) fn listen(pair: &Pair) -> TcpListener {
     let any: SocketAddr = "10.77.0.2:0".parse().unwrap();
     inside(&pair.far, move || TcpListener::bind(any).unwrap()).join().unwrap()
 }
 
-fn policy(port: u16, flow_bits_per_s: u64) -> Policy {
+pub(crate) fn policy(port: u16, flow_bits_per_s: u64) -> Policy {
     let mut policy = Policy::default();
     policy.selectors.push((Class::Tunnel, Selector::Port { protocol: 6, port }));
     policy.classes[Class::Tunnel as usize] =
