@@ -37,6 +37,7 @@ pub struct Programs {
     socket: Attachment,
     pins: Result<Pins, String>,
     is_lasting: bool,
+    wants_lasting: bool,
     guard: Result<bool, String>,
     known: BTreeSet<IpAddr>,
     fq: BTreeSet<u32>,
@@ -70,6 +71,7 @@ impl Programs {
             socket: Attachment::Off("no policy came yet".to_owned()),
             pins,
             is_lasting,
+            wants_lasting: is_lasting,
             guard: Ok(false),
             known: BTreeSet::new(),
             fq: BTreeSet::new(),
@@ -92,7 +94,8 @@ impl Programs {
     pub fn apply(&mut self, policy: &Policy) -> Result<(), Unavailable> {
         self.write_tables(policy)?;
         self.set_guard(policy.guard)?;
-        self.set_lasting(policy.is_lasting());
+        self.wants_lasting = policy.is_lasting();
+        self.set_lasting(self.wants_lasting);
         let pins = self.pins.as_ref().ok().filter(|_| self.is_lasting);
         self.socket.set(&mut self.ebpf, policy.cgroup.as_deref(), pins);
         self.refresh();
@@ -210,6 +213,7 @@ impl Programs {
             socket: &self.socket,
             pins: self.pins.as_ref().map_err(String::as_str),
             is_lasting: self.is_lasting,
+            wants_lasting: self.wants_lasting,
             guard: self.guard.as_ref().map_err(String::as_str),
             guarded: self.guarded().unwrap_or_default(),
             fq: self.fq.len(),

@@ -28,6 +28,8 @@ pub(super) struct State<'a> {
     pub(super) socket: &'a Attachment,
     pub(super) pins: Result<&'a Pins, &'a str>,
     pub(super) is_lasting: bool,
+    /// The policy asks for something that should last.
+    pub(super) wants_lasting: bool,
     pub(super) guard: Result<&'a bool, &'a str>,
     pub(super) guarded: [u64; Guarded::COUNT as usize],
     pub(super) fq: usize,
@@ -149,6 +151,7 @@ impl Report {
         match (state.pins, state.is_lasting) {
             (Ok(pins), true) => self.line("pins", "yes", &pins.folder().display().to_string()),
             (Ok(_), false) => self.line("pins", "none", "nothing is asked for that would have to last"),
+            (Err(reason), _) if state.wants_lasting => self.line("trouble", "pins", reason),
             (Err(reason), _) => self.line("pins", "none", reason),
         }
     }

@@ -1,5 +1,6 @@
 //! The kernel programs inside a real kernel. Needs root, the built object and a kernel that allows it; says `skipped:`
 //! otherwise.
+mod departure;
 mod guard;
 mod lasting;
 mod pacing;

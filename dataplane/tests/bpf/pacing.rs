@@ -46,6 +46,11 @@ impl Stream {
         Self { received, stop, threads: vec![sender, receiver] }
     }
 
+    /// Bytes that have arrived.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
     /// Bits per second that arrive.
     pub(crate) fn measure(&self, span: Duration) -> f64 {
         let (start, before) = (Instant::now(), self.received.load(Ordering::Relaxed));
@@ -106,7 +111,7 @@ fn a_running_connection_follows_its_class() {
     programs.apply(&policy(port, 0)).unwrap();
     sleep(Duration::from_millis(250));
     let free = stream.measure(Duration::from_millis(400));
-    assert!(free > 600e6, "{free} bit/s without a ceiling");
+    assert!(free > 450e6, "{free} bit/s without a ceiling");
 
     let flows = programs.flows(Instant::now()).unwrap();
     // Both ends of the connection are sockets of this process.

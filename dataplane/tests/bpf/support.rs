@@ -51,6 +51,16 @@ impl Pair {
         }
         Ok(pair)
     }
+
+    /// `tc` in the near namespace.
+    pub(crate) fn near_tc(&self, arguments: &[&str]) -> Result<(), String> {
+        let output = Command::new("tc").args(["-n", &self.near]).args(arguments).output();
+        let output = output.map_err(|error| format!("tc: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("tc failed").to_owned())
+    }
 }
 
 impl Drop for Pair {

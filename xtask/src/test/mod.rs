@@ -1,5 +1,6 @@
 //! `test` and `ci`: every check in order, each announced and timed, and one summary line at the end that a runner can
 //! read: `N passed, N failed, N skipped`. A failed step does not stop the ones after it.
+mod machine;
 mod tally;
 
 use std::{
@@ -62,7 +63,8 @@ pub(crate) fn run_ci(arguments: &[String]) -> Result<Outcome> {
 enum Pace {
     /// All.
     Full,
-    /// Without what takes minutes and rarely fails: set-up, lints, kernel programs, models of memory order.
+    /// Without what takes minutes and rarely fails: set-up, lints, kernel programs, the virtual machine, models of memory
+    /// order.
     Quick,
 }
 
@@ -86,6 +88,7 @@ impl Session {
         self.step("binaries", || checked(&mut shell::cargo(["build", "--workspace", "--bins"])));
         self.step("tests", || cargo_tests(&["--workspace"], None));
         if pace == Pace::Full {
+            self.step("kernel programs in the virtual machine", machine::kernel_tests);
             self.step("memory-order models", loom);
         }
     }

@@ -1,0 +1,139 @@
+//! Nanoseconds per packet: `BPF_PROG_TEST_RUN` repeats a program over one packet and times it itself. Median of rounds,
+//! each of a million packets. The packets are what an interface sees: TCP over IPv4 and IPv6, with and without a class,
+//! and what the guard drops.
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use aya::maps::{Array, HashMap};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, Pod};
+use dwcp_abi::bpf::{
+    Class, ClassPolicy, Direction, FQ_MAP, GUARD_MAP, GUARD_PROGRAM, GuardRules, KNOWN_MAP, POLICY_MAP,
+    PORTS_MAP, SWITCH_MAP, USES_DEPARTURE, mapped, port_key,
+};
+use dwcp_benches::measure::median;
+use dwcp_benches::report::load;
+use dwcp_benches::setting;
+use serde_json::json;
+
+const PORT: u16 = 7000;
+const REPEATS: u32 = 1_000_000;
+
+/// What is measured, and what it may cost in nanoseconds.
+struct Row {
+    what: &'static str,
+    program: &'static str,
+    packet: Vec<u8>,
+    most: f64,
+}
+
+/// Prints the table and a line of JSON.
+///
+/// # Errors
+/// The kernel refuses the object or a run.
+pub(crate) fn run(object: &Path) -> Result<()> {
+    let mut ebpf = prepared(object)?;
+    let egress = Direction::Egress.program();
+    let row = |what, program, packet: &[u8], most| Row { what, program, packet: packet.to_vec(), most };
+    let (bulk, other) = (ipv4([10, 0, 0, 1], PORT), ipv4([10, 0, 0, 1], 80));
+    let mut tables = vec![
+        row("egress, IPv4, a class", egress, &bulk, 120.0),
+        row("egress, IPv4, none", egress, &other, 120.0),
+        row("egress, IPv6, a class", egress, &ipv6(PORT), 120.0),
+        row("ingress, IPv4, a class", Direction::Ingress.program(), &bulk, 120.0),
+        row("guard, another port", GUARD_PROGRAM, &other, 80.0),
+        row("guard, a peer", GUARD_PROGRAM, &ipv4([10, 0, 0, 9], PORT), 80.0),
+        row("guard, a stranger", GUARD_PROGRAM, &bulk, 80.0),
+    ];
+    let mut rows: Vec<_> = tables.drain(..).map(|row| measure(&ebpf, &row)).collect::<Result<_>>()?;
+    set(&mut ebpf, SWITCH_MAP, 0, [USES_DEPARTURE, 1_u64])?;
+    rows.push(measure(&ebpf, &row("egress, IPv4, departure time", egress, &bulk, 120.0))?);
+    println!("{:<32} {:>10} {:>8}", "", "ns/packet", "at most");
+    for (what, ns, most) in &rows {
+        println!("{what:<32} {ns:>10.0} {most:>8.0}");
+    }
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(what, ns, most)| json!({ "what": what, "ns": ns.round(), "met": ns < most }))
+        .collect();
+    println!("{}", json!({ "bench": "kernel cost", "load": load(), "rows": rows }));
+    Ok(())
+}
+
+fn prepared(object: &Path) -> Result<Ebpf> {
+    let mut ebpf = Ebpf::load_file(object)?;
+    for name in [Direction::Ingress.program(), Direction::Egress.program(), GUARD_PROGRAM] {
+        let program: &mut SchedClassifier = ebpf.program_mut(name).context(name)?.try_into()?;
+        program.load()?;
+    }
+    insert(&mut ebpf, PORTS_MAP, port_key(6, PORT), Class::Bulk.number())?;
+    insert(&mut ebpf, KNOWN_MAP, mapped(u32::from_ne_bytes([10, 0, 0, 9])), 1_u32)?;
+    // Of loopback, by which a test run says that the packet goes. At this rate no packet is dropped.
+    insert(&mut ebpf, FQ_MAP, 1_u32, 1_u32)?;
+    let policy = ClassPolicy { peer_bytes_per_s: 1 << 40, priority: 3, ..ClassPolicy::default() };
+    set(&mut ebpf, POLICY_MAP, Class::Bulk.number(), policy.words())?;
+    let rules = GuardRules { port: u64::from(PORT), source_per_s: 1000, total_per_s: 1000 };
+    set(&mut ebpf, GUARD_MAP, 0, rules.words())?;
+    Ok(ebpf)
+}
+
+fn measure(ebpf: &Ebpf, row: &Row) -> Result<(&'static str, f64, f64)> {
+    let program: &SchedClassifier = ebpf.program(row.program).context(row.program)?.try_into()?;
+    let rounds = setting("DWCP_BENCH_ROUNDS", 5);
+    // struct __sk_buff with ifindex 1.
+    let mut beside = [0; 192];
+    beside[40] = 1;
+    let run = |_| {
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(&row.packet);
+        options.ctx_in = Some(&beside);
+        options.repeat = REPEATS;
+        // The kernel gives back the mean of one run.
+        Ok(program.test_run(options)?.duration.as_nanos() as f64)
+    };
+    let times = (0..rounds).map(run).collect::<Result<Vec<f64>>>()?;
+    Ok((row.what, median(times), row.most))
+}
+
+fn insert<K: Pod, V: Pod>(ebpf: &mut Ebpf, map: &str, key: K, value: V) -> Result<()> {
+    let mut table: HashMap<_, K, V> = ebpf.map_mut(map).context("map")?.try_into()?;
+    Ok(table.insert(key, value, 0)?)
+}
+
+fn set<V: Pod>(ebpf: &mut Ebpf, map: &str, index: u32, value: V) -> Result<()> {
+    let mut table: Array<_, V> = ebpf.map_mut(map).context("map")?.try_into()?;
+    Ok(table.set(index, value, 0)?)
+}
+
+/// TCP to a port in an Ethernet frame, of a segment's size.
+fn ipv4(source: [u8; 4], port: u16) -> Vec<u8> {
+    let mut ip = vec![0; 20];
+    ip[0] = 0x45;
+    ip[2..4].copy_from_slice(&1500_u16.to_be_bytes());
+    ip[8..10].copy_from_slice(&[64, 6]);
+    ip[12..16].copy_from_slice(&source);
+    ip[16..20].copy_from_slice(&[10, 0, 0, 2]);
+    frame(0x0800, ip, port)
+}
+
+fn ipv6(port: u16) -> Vec<u8> {
+    let mut ip = vec![0; 40];
+    ip[0] = 0x60;
+    ip[4..8].copy_from_slice(&[5, 0xa0, 6, 64]);
+    ip[8..24].fill(1);
+    ip[24..40].fill(2);
+    frame(0x86dd, ip, port)
+}
+
+fn frame(kind: u16, ip: Vec<u8>, port: u16) -> Vec<u8> {
+    let mut tcp = [0; 20];
+    tcp[..2].copy_from_slice(&40000_u16.to_be_bytes());
+    tcp[2..4].copy_from_slice(&port.to_be_bytes());
+    tcp[12] = 5 << 4;
+    let mut bytes = vec![2; 12];
+    bytes.extend(kind.to_be_bytes());
+    bytes.extend(ip);
+    bytes.extend(tcp);
+    bytes.resize(1514, 0);
+    bytes
+}
