@@ -71,6 +71,14 @@ fn documents_for_people() {
 }
 
 #[test]
+fn the_runbook_shows_what_is_printed() {
+    let runbook = include_str!("../../docs/runbook.md");
+    for shown in [include_str!("golden/flows.txt"), include_str!("golden/debug-ebpf.txt")] {
+        assert!(runbook.contains(shown), "docs/runbook.md shows something else than:\n{shown}");
+    }
+}
+
+#[test]
 fn status_names_the_mode_on_a_line_of_its_own() {
     let ran = node().run(&["status"]);
     assert!(ran.stdout.lines().any(|line| line.starts_with("Mode:")));

@@ -176,10 +176,11 @@ pub fn publish(link: &Link, workers: &[WorkerUp], kernel: &str) {
 
 /// Where the pins of a node are.
 fn pins(node: &str) -> (PathBuf, String) {
-    (PathBuf::from(PINS_ROOT), node.to_owned())
+    let root = PINS_ROOTS.into_iter().map(PathBuf::from).find(|root| root.exists());
+    (root.unwrap_or_else(|| PathBuf::from(PINS_ROOTS[1])), node.to_owned())
 }
 
 /// Flows and the state of the programs are read so often; each reading costs a system call or two per flow.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
-/// Below the bpf file system's usual place.
-const PINS_ROOT: &str = "/sys/fs/bpf/dwcp";
+/// Where the unit shows the node's folder, as the user dwcp may not look where it is; then where it is.
+const PINS_ROOTS: [&str; 2] = ["/run/dwcp-bpf", "/sys/fs/bpf/dwcp"];

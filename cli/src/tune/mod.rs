@@ -233,6 +233,16 @@ mod tests {
     }
 
     #[test]
+    fn the_runbook_shows_what_is_printed() {
+        let host = Host::new();
+        let facts = Facts::read(host.root.path(), &[]);
+        let plan = plan::plan(&facts, &Config::default(), &[]);
+        let shown = render(&Outcome::of(plan));
+        let runbook = include_str!("../../../docs/runbook.md");
+        assert!(runbook.contains(&shown), "docs/runbook.md shows something else than:\n{shown}");
+    }
+
+    #[test]
     fn what_somebody_changed_since_is_left_alone() {
         let host = Host::new();
         host.apply();

@@ -273,6 +273,16 @@ fn kernel(page: &mut Page, figures: &Figures) {
     for (class, direction, core, flow) in &flows {
         page.sample(&[("class", class), ("direction", direction), ("core", core)], flow.bytes);
     }
+    page.family("dwcp_ebpf_guard_packets_total");
+    for (verdict, counter) in [("passed", NodeCounter::GuardPassed), ("dropped", NodeCounter::GuardDropped)] {
+        page.sample(&[("verdict", verdict)], figures.node.value(counter));
+    }
+    page.family("dwcp_ebpf_departures_total");
+    for (outcome, counter) in
+        [("delayed", NodeCounter::DeparturesDelayed), ("dropped", NodeCounter::DeparturesDropped)]
+    {
+        page.sample(&[("outcome", outcome)], figures.node.value(counter));
+    }
 }
 
 fn components(page: &mut Page, reports: &[(Component, ComponentState)]) {

@@ -103,6 +103,8 @@ families! {
     "dwcp_ebpf_program_loaded" Gauge "Whether a kernel program is attached, 0 or 1.";
     "dwcp_ebpf_class_packets_total" Counter "Packets per class, direction and core.";
     "dwcp_ebpf_class_bytes_total" Counter "Bytes per class, direction and core.";
+    "dwcp_ebpf_guard_packets_total" Counter "Packets to the guarded peer port by verdict.";
+    "dwcp_ebpf_departures_total" Counter "Packets of classes with a rate for each peer that were delayed, or dropped beyond the horizon.";
     "dwcp_tunnel_up" Gauge "Whether a tunnel listens, 0 or 1.";
     "dwcp_tunnel_connections" Gauge "Connections of a tunnel that stand.";
     "dwcp_tunnel_connections_total" Counter "Connections of a tunnel that were begun.";

@@ -61,7 +61,7 @@ fn connections_to_one_address_share_their_class() {
         let wire = bytes as f64 * 8.0 * 1514.0 / 1448.0 / span.as_secs_f64();
         let share = wire / rate as f64;
         println!("{:.0} Mbit/s: {share:.3} of the rate on the wire", rate as f64 / 1e6);
-        assert!((0.95..1.02).contains(&share), "{share} of {rate} bit/s");
+        assert!((0.9..1.02).contains(&share), "{share} of {rate} bit/s");
     }
     let [delayed, dropped] = programs.departures().unwrap();
     assert!(delayed > 1000 && dropped < delayed / 100, "{delayed} delayed, {dropped} dropped");
