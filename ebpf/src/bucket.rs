@@ -17,14 +17,17 @@ pub fn take(bucket: &mut Bucket, now_ns: u64, per_s: u64) -> bool {
     if elapsed_ns >= NS_PER_S {
         bucket.filled_ns = now_ns;
         bucket.thousandths = full;
-    } else {
+    } else if elapsed_ns > 0 {
         let filled = elapsed_ns * per_s / NS_PER_THOUSANDTH;
         // What is too short for a thousandth stays in the clock, or a flood would never let the bucket fill.
         if filled > 0 {
             bucket.filled_ns += filled * NS_PER_THOUSANDTH / per_s;
-            let sum = bucket.thousandths + filled;
-            bucket.thousandths = if sum < full { sum } else { full };
+            bucket.thousandths += filled;
         }
+    }
+    // More than fits is also what an earlier, higher rate has left.
+    if bucket.thousandths > full {
+        bucket.thousandths = full;
     }
     if bucket.thousandths < THOUSAND {
         return false;
@@ -59,6 +62,13 @@ mod tests {
     #[test]
     fn what_stays_below_the_rate_always_passes() {
         assert_eq!(passed(200, 6_000_000, 6), 1000);
+    }
+
+    #[test]
+    fn a_rate_that_was_lowered_counts_at_once() {
+        let mut bucket = Bucket::default();
+        assert!(take(&mut bucket, 1, 1_000_000));
+        assert_eq!((0..10).filter(|_| take(&mut bucket, 1, 3)).count(), 3);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! have one writer.
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::{bpf_ktime_get_ns, bpf_skb_cgroup_id},
+    helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_skb_cgroup_id},
     macros::classifier,
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
-use core::ptr::{read_volatile, write_volatile};
+use core::ptr::{read_unaligned, read_volatile, write_volatile};
 use dwcp_abi::bpf::{
     AggregateKey, ClassPolicy, DepartureCounter, Direction, Flow, FlowState, ODD_LOG_INTERVAL, USES_CGROUPS,
     USES_DEPARTURE, counter_index,
@@ -50,7 +50,7 @@ fn dwcp_egress(context: TcContext) -> i32 {
 /// one would see them.
 #[inline(always)]
 fn account(context: &TcContext, direction: Direction) -> (Reading, Verdict, u64) {
-    let reading = parse::read(&Frame(context));
+    let reading = read(context);
     let uses = maps::switch().uses;
     let skb = context.skb.skb;
     // SAFETY: the context pointer is the program's argument, valid for the whole run; the verifier checks the field.
@@ -99,7 +99,7 @@ fn note_flow(context: &TcContext, direction: Direction, segment: &Segment, verdi
     let key = flow_key(segment, direction);
     let (packets, bytes) = (segments(context), u64::from(context.len()));
     // SAFETY: reads a clock.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
     let Some(entry) = maps::DWCP_FLOWS.get_ptr_mut(key) else {
         let mut flow = Flow {
             class: u64::from(verdict.class.number()),
@@ -194,11 +194,44 @@ fn note_odd(context: &TcContext, direction: Direction, oddity: Oddity) {
     *odd = odd.wrapping_add(1);
 }
 
-pub(crate) struct Frame<'a>(pub(crate) &'a TcContext);
+/// Reads the headers where they lie: a helper call for each would cost as much as everything else together.
+#[inline(always)]
+pub(crate) fn read(context: &TcContext) -> Reading {
+    let reading = parse::read(&Frame::of(context));
+    if reading.kind != Kind::Odd(Oddity::Truncated) {
+        return reading;
+    }
+    // Some drivers leave headers in fragments. They are brought together, and the pointers are asked for anew.
+    if context.pull_data(PULLED_BYTES.min(context.len())).is_err() {
+        return reading;
+    }
+    parse::read(&Frame::of(context))
+}
 
-impl Packet for Frame<'_> {
+/// The linear part of a packet.
+struct Frame {
+    start: usize,
+    end: usize,
+}
+
+impl Frame {
     #[inline(always)]
-    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.0.load(offset).ok()
+    fn of(context: &TcContext) -> Self {
+        Self { start: context.data(), end: context.data_end() }
     }
 }
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let at = self.start + offset;
+        if at + N > self.end {
+            return None;
+        }
+        // SAFETY: the bytes end before the packet's linear part does; the verifier proves it again.
+        Some(unsafe { read_unaligned(at as *const [u8; N]) })
+    }
+}
+
+/// Every header that is followed: Ethernet, two tags, IPv6, four extensions of the largest size, TCP.
+const PULLED_BYTES: u32 = 14 + 2 * 4 + 40 + 4 * 2048 + 20;

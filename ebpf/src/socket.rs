@@ -10,7 +10,7 @@ use aya_ebpf::{
         BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
         BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_ops,
     },
-    helpers::{bpf_getsockopt, bpf_ktime_get_ns, bpf_setsockopt},
+    helpers::{bpf_getsockopt, bpf_ktime_get_coarse_ns, bpf_setsockopt},
     macros::sock_ops,
     programs::SockOpsContext,
 };
@@ -170,7 +170,7 @@ fn measure(context: &SockOpsContext, flow: &mut Flow) {
     let least = field(socket, |s| unsafe { &raw const (*s).rtt_min });
     flow.rtt_min_us = if least == u32::MAX { 0 } else { u64::from(least) };
     // SAFETY: reads a clock.
-    flow.last_ns = unsafe { bpf_ktime_get_ns() };
+    flow.last_ns = unsafe { bpf_ktime_get_coarse_ns() };
 }
 
 #[inline(always)]
