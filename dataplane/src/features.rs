@@ -34,7 +34,7 @@ impl Kernel {
             self.programs = None;
             crate::bpf::forget_pins(&pins(node));
             self.trouble = Some(Report::off("ebpf.enabled is false"));
-            return "ebpf programs\toff\tebpf.enabled is false\n".to_owned();
+            return "ebpf classifier\toff\tebpf.enabled is false\n".to_owned();
         }
         if self.programs.is_some() && self.policy == *policy {
             return self.text();
@@ -46,7 +46,7 @@ impl Kernel {
                 tracing::warn!(%error, "packets are not counted by class; everything else works");
                 self.programs = None;
                 self.trouble = Some(error.report());
-                format!("ebpf programs\toff\t{error}\n")
+                format!("ebpf classifier\toff\t{error}\n")
             }
         }
     }
@@ -68,7 +68,7 @@ impl Kernel {
 
     fn text(&self) -> String {
         let interfaces: Vec<&str> = self.programs.iter().flat_map(Programs::interfaces).collect();
-        format!("ebpf programs\ton\tcount on {}\n", interfaces.join(", "))
+        format!("ebpf classifier\ton\tcount on {}\n", interfaces.join(", "))
     }
 
     /// Says whom the guard never holds back.

@@ -56,7 +56,19 @@ impl Programs {
             Some((root, node)) => Pins::new(root, node),
             None => Err("not asked for".to_owned()),
         };
-        let (mut ebpf, is_lasting) = load_object(&options, pins.as_ref().ok())?;
+        let earlier = pins.as_ref().ok().filter(|pins| pins.exist());
+        let (mut ebpf, is_lasting) = match load_object(&options, earlier) {
+            Ok(ebpf) => (ebpf, earlier.is_some()),
+            Err(error) => {
+                // Nothing of a former life is believed: maps that the programs do not fit are thrown away.
+                let Some(pins) = earlier.filter(|_| matches!(error, Unavailable::Refused { .. })) else {
+                    return Err(error);
+                };
+                tracing::warn!(%error, "what an earlier life pinned is of no use: it is removed");
+                pins.remove();
+                (load_object(&options, None)?, false)
+            }
+        };
         let logger = match EbpfLogger::init_with_logger(&mut ebpf, ToTracing) {
             Ok(logger) => Some(logger),
             Err(error) => {
@@ -321,14 +333,13 @@ impl std::fmt::Debug for Programs {
     }
 }
 
-/// The object with all programs in the kernel, and whether it took over an earlier life's maps.
-fn load_object(options: &Options, pins: Option<&Pins>) -> Result<(Ebpf, bool), Unavailable> {
+/// The object with all programs in the kernel, on an earlier life's maps where there are some.
+fn load_object(options: &Options, earlier: Option<&Pins>) -> Result<Ebpf, Unavailable> {
     let object = options.objects.iter().find(|path| path.is_file());
     let object = object.ok_or_else(|| Unavailable::NoObject { tried: super::listed(&options.objects) })?;
     let place = object.display().to_string();
     let mut loader = EbpfLoader::new();
-    let lasting = pins.filter(|pins| pins.exist());
-    if let Some(pins) = lasting {
+    if let Some(pins) = earlier {
         for name in SHARED_MAPS {
             loader.map_pin_path(name, pins.map(name));
         }
@@ -337,7 +348,7 @@ fn load_object(options: &Options, pins: Option<&Pins>) -> Result<(Ebpf, bool), U
     for (_, program) in ebpf.programs_mut() {
         load_program(program).map_err(|error| super::refusal(&place, &error))?;
     }
-    Ok((ebpf, lasting.is_some()))
+    Ok(ebpf)
 }
 
 fn load_program(program: &mut Program) -> Result<(), EbpfError> {

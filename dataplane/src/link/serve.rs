@@ -168,7 +168,7 @@ impl Server {
         let identity = &self.identity;
         if self.running.is_none() && attach.version == LINK_VERSION {
             let running = Running::start(&attach, identity, self.instance, &self.state)?;
-            features::publish(&running.link, &running.workers, "ebpf programs\toff\tno plan came yet\n");
+            features::publish(&running.link, &running.workers, "ebpf classifier\toff\tno plan came yet\n");
             self.running = Some(running);
         }
         let workers = self.running.as_ref().map_or(0, |running| running.link.workers.len()) as u16;

@@ -166,3 +166,24 @@ fn pins_of_another_version_go_and_no_bpf_file_system_is_no_failure() {
     dwcp_dataplane::bpf::forget_pins(&bpffs.pins().unwrap());
     assert!(!bpffs.0.path().join("dwcp/node").exists());
 }
+
+#[test]
+fn maps_that_do_not_fit_are_thrown_away() {
+    let Some(object) = object_or_skip() else { return };
+    let bpffs = match BpfFs::mount() {
+        Ok(bpffs) => bpffs,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let nowhere = Interfaces::Named(Vec::new());
+    let options = Options { pins: bpffs.pins(), interfaces: nowhere, ..options(object, Vec::new()) };
+    let mut programs = Programs::load(options.clone()).unwrap();
+    programs.apply(&policy(9, 1_000_000)).unwrap();
+    drop(programs);
+    let maps = bpffs.0.path().join("dwcp/node/v1/maps");
+    fs::remove_file(maps.join("DWCP_POLICY")).unwrap();
+    fs::rename(maps.join("DWCP_GUARD"), maps.join("DWCP_POLICY")).unwrap();
+    let mut programs = Programs::load(options).expect("begins anew");
+    programs.apply(&policy(9, 1_000_000)).unwrap();
+    assert!(programs.paces() && programs.report().text().contains("pins\tyes"));
+    assert!(maps.join("DWCP_GUARD").exists());
+}

@@ -10,6 +10,7 @@ mod identity;
 mod kills;
 mod load;
 mod node;
+mod rates;
 mod resume;
 mod rings;
 mod stranger;

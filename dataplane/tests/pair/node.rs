@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::{
-    Access, Attach, Attached, Command, Export, FetchJob, JobOptions, LINK_VERSION, Peer, PlanEnd, SendJob,
-    Setup, Snapshot, Transport, Tunnel, TunnelAllow,
+    Access, Attach, Attached, Class, Command, Export, FetchJob, GuardMode, JobOptions, Kernel, LINK_VERSION,
+    Peer, PlanEnd, SendJob, Setup, Snapshot, Transport, Tunnel, TunnelAllow,
 };
 use dwcp_abi::shm::{Consumer, NodeCounter, Producer, RECORD_BYTES_MAX, WorkerCounter};
 use dwcp_sys::link::{Link, send_message};
@@ -32,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) tunnels: Vec<(String, String)>,
     /// Hosts and ports that the peer may be connected to.
     pub(crate) allow: Vec<(String, u16)>,
+    /// Bytes per second of each bulk connection that it says; 0 = nothing.
+    pub(crate) bulk_bytes_per_s: u64,
     generation: u64,
     shape: Shape,
     listen: String,
@@ -120,6 +122,7 @@ impl Node {
             transport,
             tunnels: Vec::new(),
             allow: Vec::new(),
+            bulk_bytes_per_s: 0,
             generation: 0,
             shape,
             listen,
@@ -215,6 +218,23 @@ impl Node {
                 port_last: *port,
             })
         }));
+        if self.bulk_bytes_per_s > 0 {
+            // Without programs, which would pin what has to last.
+            messages.push(Setup::Kernel(Kernel {
+                enabled: false,
+                cgroup: b"",
+                guard: GuardMode::Off,
+                guard_source_per_s: 1,
+                guard_total_per_s: 1,
+            }));
+            messages.push(Setup::Class(Class {
+                class: 1,
+                flow_bytes_per_s: self.bulk_bytes_per_s,
+                peer_bytes_per_s: 0,
+                congestion: 0,
+                priority: 0,
+            }));
+        }
         self.generation += 1;
         let generation = self.generation;
         messages.push(Setup::PlanEnd(PlanEnd { generation }));
