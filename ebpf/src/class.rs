@@ -36,8 +36,8 @@ impl Verdict {
     #[inline(always)]
     fn of(value: Option<u32>) -> Self {
         let Some(value) = value else { return Self::OTHER };
-        match Class::from_number(value & !PORT_OWN) {
-            Some(class) => Self { class, is_own: value & PORT_OWN != 0 },
+        match Class::from_number(value & !OWN) {
+            Some(class) => Self { class, is_own: value & OWN != 0 },
             None => Self::OTHER,
         }
     }
@@ -98,6 +98,8 @@ pub fn flow_key(segment: &Segment, direction: Direction) -> FlowKey {
     }
 }
 
+const OWN: u32 = PORT_OWN as u32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +133,7 @@ mod tests {
 
         fn port(&self, protocol: u8, port: u16) -> Option<u32> {
             match (protocol, port) {
-                (PROTOCOL_TCP, 7000) => Some(Class::Bulk.number() | PORT_OWN),
+                (PROTOCOL_TCP, 7000) => Some(Class::Bulk.number() | OWN),
                 (PROTOCOL_TCP, 7001) => Some(Class::Control.number()),
                 (PROTOCOL_TCP, 7002) => Some(99),
                 (PROTOCOL_UDP, 7000) => Some(Class::Tunnel.number()),

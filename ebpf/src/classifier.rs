@@ -138,7 +138,7 @@ fn schedule(context: &TcContext, segment: &Segment, verdict: Verdict, policy: &C
     let skb = context.skb.skb;
     // SAFETY: the context pointer is the program's argument, valid for the whole run; the verifier checks the field.
     let interface = unsafe { (*skb).ifindex };
-    if maps::DWCP_FQ.get_ptr(interface).is_none() {
+    if !maps::has_fq(interface) {
         return TC_ACT_UNSPEC;
     }
     let key = AggregateKey { remote: segment.destination, class: verdict.class.number() };

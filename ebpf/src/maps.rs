@@ -5,8 +5,8 @@ use aya_ebpf::{
 };
 use dwcp_abi::bpf::{
     AggregateKey, Bucket, COUNTERS_LENGTH, Class, ClassPolicy, Counter, DEPARTURES_LENGTH_MAX, DSCP_LENGTH,
-    DepartureCounter, FLOWS_LENGTH_MAX, FQ_LENGTH_MAX, Flow, FlowKey, GuardRules, Guarded, KNOWN_LENGTH_MAX,
-    POLICY_LENGTH, PORTS_LENGTH_MAX, SELECTORS_LENGTH_MAX, SOURCES_LENGTH_MAX, Switch, port_key,
+    DepartureCounter, FLOWS_LENGTH_MAX, FQ_LENGTH, Flow, FlowKey, GuardRules, Guarded, KNOWN_LENGTH_MAX,
+    POLICY_LENGTH, PORTS_LENGTH, SELECTORS_LENGTH_MAX, SOURCES_LENGTH_MAX, Switch, fq_slot, port_place,
 };
 use dwcp_ebpf::class::Tables;
 
@@ -15,7 +15,7 @@ pub(crate) static DWCP_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_en
 #[map]
 pub(crate) static DWCP_ODD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static DWCP_PORTS: HashMap<u32, u32> = HashMap::with_max_entries(PORTS_LENGTH_MAX, 0);
+static DWCP_PORTS: Array<u64> = Array::with_max_entries(PORTS_LENGTH, 0);
 #[map]
 static DWCP_DSCP: Array<u32> = Array::with_max_entries(DSCP_LENGTH, 0);
 #[map]
@@ -36,7 +36,7 @@ pub(crate) static DWCP_DEPARTURES: LruHashMap<AggregateKey, u64> =
 #[map]
 pub(crate) static DWCP_DEPARTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(DepartureCounter::COUNT, 0);
 #[map]
-pub(crate) static DWCP_FQ: HashMap<u32, u32> = HashMap::with_max_entries(FQ_LENGTH_MAX, 0);
+static DWCP_FQ: Array<u32> = Array::with_max_entries(FQ_LENGTH, 0);
 #[map]
 pub(crate) static DWCP_GUARD: Array<GuardRules> = Array::with_max_entries(1, 0);
 #[map]
@@ -59,6 +59,12 @@ pub(crate) fn switch() -> Switch {
 #[inline(always)]
 pub(crate) fn policy(class: u32) -> Option<&'static ClassPolicy> {
     DWCP_POLICY.get(class)
+}
+
+/// Whether an interface keeps departure times.
+#[inline(always)]
+pub(crate) fn has_fq(interface: u32) -> bool {
+    DWCP_FQ.get(fq_slot(interface)).is_some_and(|&found| found == interface)
 }
 
 /// Adds one to a counter of this core.
@@ -112,9 +118,9 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn port(&self, protocol: u8, port: u16) -> Option<u32> {
-        // SAFETY: as in `tuple`.
-        let number = unsafe { DWCP_PORTS.get(port_key(protocol, port)) };
-        number.copied()
+        let (word, shift) = port_place(protocol, port);
+        let value = (DWCP_PORTS.get(word)? >> shift) as u8;
+        (value != 0).then_some(u32::from(value))
     }
 
     #[inline(always)]

@@ -9,10 +9,10 @@ use aya::{
     maps::{Array, HashMap, MapError},
 };
 use dwcp_abi::bpf::{
-    CGROUPS_MAP, Class, ClassPolicyWords, DSCP_LENGTH, DSCP_MAP, FQ_MAP, GUARD_MAP, GuardRules,
-    GuardRulesWords, KNOWN_LENGTH_MAX, KNOWN_MAP, MARKS_MAP, POLICY_MAP, PORT_OWN, PORTS_LENGTH_MAX,
-    PORTS_MAP, SELECTORS_LENGTH_MAX, SWITCH_MAP, SwitchWords, TUPLES_MAP, USES_CGROUPS, USES_DEPARTURE,
-    USES_DSCP, USES_MARKS, USES_TUPLES, address_words, mapped, port_key,
+    CGROUPS_MAP, Class, ClassPolicyWords, DSCP_LENGTH, DSCP_MAP, FQ_LENGTH, FQ_MAP, GUARD_MAP, GuardRules,
+    GuardRulesWords, KNOWN_LENGTH_MAX, KNOWN_MAP, MARKS_MAP, POLICY_MAP, PORT_OWN, PORTS_LENGTH, PORTS_MAP,
+    SELECTORS_LENGTH_MAX, SWITCH_MAP, SwitchWords, TUPLES_MAP, USES_CGROUPS, USES_DEPARTURE, USES_DSCP,
+    USES_MARKS, USES_TUPLES, address_words, fq_slot, mapped, port_place,
 };
 
 use super::{Policy, Selector, Unavailable, cgroup};
@@ -20,11 +20,20 @@ use super::{Policy, Selector, Unavailable, cgroup};
 /// What the tables are to hold.
 #[derive(Debug, Default)]
 struct Wanted {
-    ports: BTreeMap<u32, u32>,
+    /// Words of eight ports.
+    ports: BTreeMap<u32, u64>,
     marks: BTreeMap<u32, u32>,
     cgroups: BTreeMap<u64, u32>,
     tuples: BTreeMap<[u32; 10], u32>,
     dscp: BTreeMap<u32, u32>,
+}
+
+impl Wanted {
+    fn set_port(&mut self, protocol: u8, port: u16, value: u8) {
+        let (word, shift) = port_place(protocol, port);
+        let word = self.ports.entry(word).or_default();
+        *word = *word & !(0xff << shift) | u64::from(value) << shift;
+    }
 }
 
 /// Writes everything that `policy` says; `own` are the ports that the node's lanes use. Gives back what could not be
@@ -38,7 +47,7 @@ pub(super) fn write(
     own: &[(u16, Class)],
 ) -> Result<Vec<String>, Unavailable> {
     let (wanted, complaints) = gather(policy, own);
-    replace(ebpf, PORTS_MAP, &wanted.ports, PORTS_LENGTH_MAX)?;
+    fill(ebpf, PORTS_MAP, &wanted.ports, PORTS_LENGTH)?;
     replace(ebpf, MARKS_MAP, &wanted.marks, SELECTORS_LENGTH_MAX)?;
     replace(ebpf, CGROUPS_MAP, &wanted.cgroups, SELECTORS_LENGTH_MAX)?;
     replace(ebpf, TUPLES_MAP, &wanted.tuples, SELECTORS_LENGTH_MAX)?;
@@ -79,8 +88,8 @@ pub(super) fn write_known(ebpf: &mut Ebpf, known: impl Iterator<Item = IpAddr>) 
 /// # Errors
 /// [`Unavailable::Map`].
 pub(super) fn write_fq(ebpf: &mut Ebpf, interfaces: impl Iterator<Item = u32>) -> Result<(), Unavailable> {
-    let interfaces = interfaces.map(|index| (index, 1)).collect();
-    replace(ebpf, FQ_MAP, &interfaces, dwcp_abi::bpf::FQ_LENGTH_MAX)
+    let slots = interfaces.map(|index| (fq_slot(index), index)).collect();
+    fill(ebpf, FQ_MAP, &slots, FQ_LENGTH)
 }
 
 /// An address as the tables hold it.
@@ -96,9 +105,7 @@ fn gather(policy: &Policy, own: &[(u16, Class)]) -> (Wanted, Vec<String>) {
     for (class, selector) in &policy.selectors {
         let number = class.number();
         match selector {
-            Selector::Port { protocol, port } => {
-                wanted.ports.insert(port_key(*protocol, *port), number);
-            }
+            Selector::Port { protocol, port } => wanted.set_port(*protocol, *port, number as u8),
             Selector::Dscp(code) => {
                 wanted.dscp.insert(u32::from(*code), number);
             }
@@ -117,7 +124,7 @@ fn gather(policy: &Policy, own: &[(u16, Class)]) -> (Wanted, Vec<String>) {
         }
     }
     for &(port, class) in own {
-        wanted.ports.insert(port_key(PROTOCOL_TCP, port), class.number() | PORT_OWN);
+        wanted.set_port(PROTOCOL_TCP, port, class.number() as u8 | PORT_OWN);
     }
     (wanted, complaints)
 }
@@ -163,6 +170,25 @@ fn replace<K: Pod + Ord + Hash, V: Pod>(
     Ok(())
 }
 
+/// Makes an array hold exactly `wanted`, and zero elsewhere.
+fn fill<V: Pod + Default + PartialEq>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    wanted: &BTreeMap<u32, V>,
+    length: u32,
+) -> Result<(), Unavailable> {
+    let fail = |error: &MapError| map_error(name, error);
+    let mut table: Array<_, V> = open(name, ebpf.map_mut(name))?;
+    for index in 0..length {
+        let value = wanted.get(&index).copied().unwrap_or_default();
+        // Reading is as cheap as writing, and leaves what packets look at in their processors' caches.
+        if table.get(&index, 0).map_err(|error| fail(&error))? != value {
+            table.set(index, value, 0).map_err(|error| fail(&error))?;
+        }
+    }
+    Ok(())
+}
+
 fn set<V: Pod>(ebpf: &mut Ebpf, name: &'static str, index: u32, value: V) -> Result<(), Unavailable> {
     let mut table: Array<_, V> = open(name, ebpf.map_mut(name))?;
     table.set(index, value, 0).map_err(|error| map_error(name, &error))
@@ -193,7 +219,8 @@ mod tests {
         let port = Selector::Port { protocol: 6, port: 9000 };
         let policy = Policy { selectors: vec![(Class::Control, port)], ..Policy::default() };
         let (wanted, complaints) = gather(&policy, &[(9000, Class::Bulk)]);
-        assert_eq!(wanted.ports[&port_key(6, 9000)], Class::Bulk.number() | PORT_OWN);
+        let (word, shift) = port_place(6, 9000);
+        assert_eq!(wanted.ports[&word] >> shift & 0xff, u64::from(Class::Bulk.number() as u8 | PORT_OWN));
         assert!(complaints.is_empty());
     }
 

@@ -10,7 +10,7 @@ use dwcp_abi::bpf::{
     COUNTERS_MAP, Class, ClassPolicy, Counter, DSCP_MAP, Direction, FLOWS_MAP, FQ_MAP, Flow, FlowKey,
     FlowWords, GUARD_COUNTS_MAP, GUARD_MAP, GUARD_PROGRAM, GuardRules, Guarded, KNOWN_MAP, MARKS_MAP,
     ODD_MAP, POLICY_MAP, PORTS_MAP, SWITCH_MAP, TUPLES_MAP, USES_DEPARTURE, USES_DSCP, USES_MARKS,
-    USES_TUPLES, counter_index, mapped, port_key,
+    USES_TUPLES, counter_index, fq_slot, mapped, port_place,
 };
 
 use crate::support::object_or_skip;
@@ -56,7 +56,7 @@ impl Loaded {
             program.load().expect("verifier accepts");
         }
         let mut loaded = Self(ebpf);
-        loaded.insert(PORTS_MAP, port_key(6, 7000), Class::Bulk.number());
+        loaded.port(6, 7000, Class::Bulk);
         loaded
     }
 
@@ -68,6 +68,11 @@ impl Loaded {
     fn set<V: Pod>(&mut self, map: &str, index: u32, value: V) {
         let mut table: Array<_, V> = self.0.map_mut(map).unwrap().try_into().unwrap();
         table.set(index, value, 0).unwrap();
+    }
+
+    fn port(&mut self, protocol: u8, port: u16, class: Class) {
+        let (word, shift) = port_place(protocol, port);
+        self.set(PORTS_MAP, word, u64::from(class.number()) << shift);
     }
 
     fn policy(&mut self, class: Class, policy: &ClassPolicy, uses: u64) {
@@ -216,7 +221,7 @@ fn every_table_decides_in_its_turn() {
 fn datagrams_of_a_class_are_in_the_flow_table() {
     let Some(object) = object_or_skip() else { return };
     let mut loaded = Loaded::new(&object);
-    loaded.insert(PORTS_MAP, port_key(17, 4789), Class::Tunnel.number());
+    loaded.port(17, 4789, Class::Tunnel);
     let mut datagram = frame(&[], 4789);
     datagram[23] = 17;
     datagram[38..40].copy_from_slice(&40_u16.to_be_bytes());
@@ -258,7 +263,7 @@ fn an_aggregate_is_spread_over_time_where_fq_is_and_nowhere_else() {
     for _ in 0..3 {
         assert_eq!(loaded.pass(egress, &frame(&[], 7000), &beside()).1.departure_ns, 0);
     }
-    loaded.insert(FQ_MAP, LOOPBACK, 1_u32);
+    loaded.set(FQ_MAP, fq_slot(LOOPBACK), LOOPBACK);
     // The first makes the clock, the second winds it up; each packet of 74 bytes takes a millisecond.
     loaded.pass(egress, &frame(&[], 7000), &beside());
     loaded.pass(egress, &frame(&[], 7000), &beside());

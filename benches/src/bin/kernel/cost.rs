@@ -9,7 +9,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, Pod};
 use dwcp_abi::bpf::{
     Class, ClassPolicy, Direction, FQ_MAP, GUARD_MAP, GUARD_PROGRAM, GuardRules, KNOWN_MAP, POLICY_MAP,
-    PORTS_MAP, SWITCH_MAP, USES_DEPARTURE, mapped, port_key,
+    PORTS_MAP, SWITCH_MAP, USES_DEPARTURE, fq_slot, mapped, port_place,
 };
 use dwcp_benches::measure::median;
 use dwcp_benches::report::load;
@@ -66,10 +66,11 @@ fn prepared(object: &Path) -> Result<Ebpf> {
         let program: &mut SchedClassifier = ebpf.program_mut(name).context(name)?.try_into()?;
         program.load()?;
     }
-    insert(&mut ebpf, PORTS_MAP, port_key(6, PORT), Class::Bulk.number())?;
+    let (word, shift) = port_place(6, PORT);
+    set(&mut ebpf, PORTS_MAP, word, u64::from(Class::Bulk.number()) << shift)?;
     insert(&mut ebpf, KNOWN_MAP, mapped(u32::from_ne_bytes([10, 0, 0, 9])), 1_u32)?;
     // Of loopback, by which a test run says that the packet goes. At this rate no packet is dropped.
-    insert(&mut ebpf, FQ_MAP, 1_u32, 1_u32)?;
+    set(&mut ebpf, FQ_MAP, fq_slot(1), 1_u32)?;
     let policy = ClassPolicy { peer_bytes_per_s: 1 << 40, priority: 3, ..ClassPolicy::default() };
     set(&mut ebpf, POLICY_MAP, Class::Bulk.number(), policy.words())?;
     let rules = GuardRules { port: u64::from(PORT), source_per_s: 1000, total_per_s: 1000 };

@@ -15,9 +15,9 @@ pub use guard::{
 };
 pub use policy::{
     AggregateKey, CGROUPS_MAP, ClassPolicy, ClassPolicyWords, DEPARTURE_COUNTS_MAP, DEPARTURES_LENGTH_MAX,
-    DEPARTURES_MAP, DepartureCounter, FQ_LENGTH_MAX, FQ_MAP, MARKS_MAP, POLICY_LENGTH, POLICY_MAP, PORT_OWN,
+    DEPARTURES_MAP, DepartureCounter, FQ_LENGTH, FQ_MAP, MARKS_MAP, POLICY_LENGTH, POLICY_MAP, PORT_OWN,
     SELECTORS_LENGTH_MAX, SWITCH_MAP, Switch, SwitchWords, TUPLES_MAP, USES_CGROUPS, USES_DEPARTURE,
-    USES_DSCP, USES_MARKS, USES_TUPLES, port_key,
+    USES_DSCP, USES_MARKS, USES_TUPLES, fq_slot, port_place,
 };
 
 /// Version of every map and record here, and the name of the folder that pinned ones lie in: any change of one raises
@@ -143,10 +143,11 @@ pub const fn counter_index(direction: Direction, class: Class) -> u32 {
 pub const COUNTERS_MAP: &str = "DWCP_COUNTERS";
 /// Slots of [`COUNTERS_MAP`].
 pub const COUNTERS_LENGTH: u32 = (Direction::ALL.len() * Class::COUNT) as u32;
-/// Hash from [`port_key`] to class number (`u32`), perhaps with [`PORT_OWN`]; user space may change it at any time.
+/// Array of words of eight ports, one byte each: class number, perhaps with [`PORT_OWN`]; 0 says nothing. A port's place is
+/// [`port_place`]. An array and no hash: looking into a hash costs half of all that is done for a packet.
 pub const PORTS_MAP: &str = "DWCP_PORTS";
-/// Most entries of [`PORTS_MAP`].
-pub const PORTS_LENGTH_MAX: u32 = 1024;
+/// Words of [`PORTS_MAP`]: every port of TCP, then every port of UDP.
+pub const PORTS_LENGTH: u32 = 2 * 65_536 / 8;
 /// Array from DSCP to class number (`u32`), asked where no port decides; 0 says nothing.
 pub const DSCP_MAP: &str = "DWCP_DSCP";
 /// Slots of [`DSCP_MAP`]: every value of the six-bit field of RFC 2474.
@@ -170,6 +171,19 @@ mod tests {
         }
         assert_eq!(Class::from_number(Class::COUNT as u32), None);
         assert_eq!(Class::from_number(u32::MAX), None);
+    }
+
+    #[test]
+    fn every_port_has_its_own_byte() {
+        let mut seen = [0_u64; PORTS_LENGTH as usize];
+        for protocol in [6, 17] {
+            for port in 0..=u16::MAX {
+                let (word, shift) = port_place(protocol, port);
+                assert_eq!(seen[word as usize] >> shift & 0xff, 0);
+                seen[word as usize] |= 0xff << shift;
+            }
+        }
+        assert!(seen.iter().all(|&word| word == u64::MAX));
     }
 
     #[test]

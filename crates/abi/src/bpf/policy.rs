@@ -75,16 +75,21 @@ pub const CGROUPS_MAP: &str = "DWCP_CGROUPS";
 /// Most entries of each of the three.
 pub const SELECTORS_LENGTH_MAX: u32 = 256;
 
-/// In a value of [`PORTS_MAP`](super::PORTS_MAP), beside the class number: flows of this port pace themselves, the
+/// In a port's byte in [`PORTS_MAP`](super::PORTS_MAP), beside the class number: flows of this port pace themselves, the
 /// policy only watches them.
-pub const PORT_OWN: u32 = 0x100;
+pub const PORT_OWN: u8 = 0x80;
 
-/// Key of [`PORTS_MAP`](super::PORTS_MAP): protocol and port.
+/// Where a port of TCP (6) or UDP (17) stands in [`PORTS_MAP`](super::PORTS_MAP): the word and how far its byte is to be
+/// shifted down. Other protocols share the place of TCP; they are not asked for.
 #[inline(always)]
 #[must_use]
-pub const fn port_key(protocol: u8, port: u16) -> u32 {
-    (protocol as u32) << 16 | port as u32
+pub const fn port_place(protocol: u8, port: u16) -> (u32, u32) {
+    let number = ((protocol == PROTOCOL_UDP) as u32) << 16 | port as u32;
+    (number / 8, number % 8 * 8)
 }
+
+/// IP protocol number of UDP.
+const PROTOCOL_UDP: u8 = 17;
 
 /// The departure clock of one class at one remote address: key of [`DEPARTURES_MAP`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -102,11 +107,18 @@ pub const DEPARTURES_MAP: &str = "DWCP_DEPARTURES";
 pub const DEPARTURES_LENGTH_MAX: u32 = 1024;
 /// Array of one `u64` per [`DepartureCounter`], per CPU.
 pub const DEPARTURE_COUNTS_MAP: &str = "DWCP_DEPARTED";
-/// Hash from interface index (`u32`) to 1: where `fq` keeps departure times. Elsewhere none are stamped, as nothing
-/// would hold the packets back.
+/// Array of interface indices (`u32`), each in the slot [`fq_slot`]: where `fq` keeps departure times. Elsewhere none are
+/// stamped, as nothing would hold the packets back. Of two in one slot only one is served.
 pub const FQ_MAP: &str = "DWCP_FQ";
-/// Most entries of [`FQ_MAP`].
-pub const FQ_LENGTH_MAX: u32 = 256;
+/// Slots of [`FQ_MAP`].
+pub const FQ_LENGTH: u32 = 1024;
+
+/// The slot of an interface in [`FQ_MAP`].
+#[inline(always)]
+#[must_use]
+pub const fn fq_slot(interface: u32) -> u32 {
+    interface % FQ_LENGTH
+}
 
 /// What the departure stamps did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
