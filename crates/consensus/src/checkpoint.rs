@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 
 use crate::core::{Core, CoreMessage, Kind, mutant};
 use crate::crypto::{Certificate, Signature};
-use crate::io::{Corrupt, Key, Output, Stable};
+use crate::io::{Corrupt, Ended, Key, Output, Stable};
 use crate::ledger::Head;
+use crate::plan::Plan;
 use crate::types::{Digest, ReplicaId, Time, domain};
 use crate::votes::Votes;
 use crate::wire::{Reader, Wire, WireError, wire_struct};
@@ -22,6 +23,8 @@ pub(crate) struct Checkpoints {
     own: BTreeMap<u64, (Digest, Arc<[u8]>)>,
     votes: BTreeMap<u64, Votes>,
     stable: Option<(Stable, Arc<[u8]>)>,
+    /// The epoch's last position, and what follows.
+    last: Option<(u64, Plan)>,
     /// The best certificate beyond what is stable here.
     known: Option<Stable>,
     /// Where execution stood, and since when, while it was behind `known`.
@@ -53,7 +56,9 @@ wire_struct! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct CheckpointVote {
         position: u64,
+        /// What is signed: of the snapshot, and at the end of the epoch of what follows too.
         digest: Digest,
+        is_last: bool,
         signature: Signature,
     }
 }
@@ -82,6 +87,7 @@ impl Wire for Stable {
     fn write(&self, out: &mut Vec<u8>) {
         self.position.write(out);
         self.digest.write(out);
+        self.successor.write(out);
         self.certificate.write(out);
     }
 
@@ -89,13 +95,29 @@ impl Wire for Stable {
         Ok(Self {
             position: Wire::read(input)?,
             digest: Wire::read(input)?,
+            successor: Wire::read(input)?,
             certificate: Certificate::read(input)?,
         })
     }
 }
 
+impl Stable {
+    /// What its signatures are of.
+    pub(crate) fn signed(&self) -> Digest {
+        signed_digest(&self.digest, self.successor.as_ref())
+    }
+}
+
+/// What a checkpoint's signature is of: the snapshot's digest, at the end of an epoch together with what follows.
+fn signed_digest(digest: &Digest, successor: Option<&Plan>) -> Digest {
+    let Some(plan) = successor else { return *digest };
+    let mut bytes = digest.encoded();
+    plan.write(&mut bytes);
+    Digest::of(domain::BOUNDARY, &bytes)
+}
+
 /// Bytes of one part.
-const PART_BYTES: usize = 256 << 10;
+pub(crate) const PART_BYTES: usize = 256 << 10;
 
 impl Checkpoints {
     pub(crate) fn stable(&self) -> Option<&Stable> {
@@ -104,6 +126,16 @@ impl Checkpoints {
 
     pub(crate) fn stable_position(&self) -> u64 {
         self.stable().map_or(0, |stable| stable.position)
+    }
+
+    /// Whether the last position of the epoch is executed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// What follows a position, where the epoch ends there.
+    fn successor_of(&self, position: u64) -> Option<&Plan> {
+        self.last.as_ref().filter(|(last, _)| *last == position).map(|(_, plan)| plan)
     }
 
     /// The highest position that a certificate proves to be stable.
@@ -127,6 +159,12 @@ impl Core {
         self.put(Output::TakeSnapshot { position });
     }
 
+    /// The position executed last is the epoch's last: its checkpoint says what follows.
+    pub(crate) fn begin_last_checkpoint(&mut self, order_state: &[u8], successor: Plan) {
+        self.checkpoints.last = Some((self.ledger.position(), successor));
+        self.begin_checkpoint(order_state);
+    }
+
     /// The application's state at a checkpoint: sign the whole.
     pub(crate) fn handle_snapshot(&mut self, position: u64, state: &[u8]) {
         let Some(mut bytes) = self.checkpoints.begun.remove(&position) else { return };
@@ -134,19 +172,32 @@ impl Core {
         let digest = Digest::of(domain::SNAPSHOT, &bytes);
         self.checkpoints.own.insert(position, (digest, bytes.into()));
         if self.is_member() {
-            let statement = self.statement(Kind::Checkpoint, [position, 0], &digest);
-            let signature = self.crypto.sign(&statement);
-            self.checkpoints.votes.entry(position).or_default().add_own(self.config.me, digest, signature);
-            self.broadcast(&CoreMessage::Checkpoint(CheckpointVote { position, digest, signature }));
-            self.count_checkpoint(position, digest);
+            let vote = self.checkpoint_vote(position, &digest);
+            let votes = self.checkpoints.votes.entry(position).or_default();
+            votes.add_own(self.config.me, vote.digest, vote.signature);
+            self.broadcast(&CoreMessage::Checkpoint(vote));
         }
+        let signed = signed_digest(&digest, self.checkpoints.successor_of(position));
+        self.count_checkpoint(position, signed, self.checkpoints.successor_of(position).is_some());
         self.settle();
     }
 
+    /// The own vote for a state.
+    fn checkpoint_vote(&self, position: u64, digest: &Digest) -> CheckpointVote {
+        let successor = self.checkpoints.successor_of(position);
+        let (digest, is_last) = (signed_digest(digest, successor), successor.is_some());
+        let signature = self.crypto.sign(&self.checkpoint_statement(position, is_last, &digest));
+        CheckpointVote { position, digest, is_last, signature }
+    }
+
+    fn checkpoint_statement(&self, position: u64, is_last: bool, digest: &Digest) -> [u8; 81] {
+        self.statement(Kind::Checkpoint, [position, u64::from(is_last)], digest)
+    }
+
     pub(crate) fn handle_checkpoint(&mut self, from: ReplicaId, vote: CheckpointVote) {
-        let CheckpointVote { position, digest, signature } = vote;
-        let sound =
-            self.config.committee.contains(from) && position.is_multiple_of(self.config.checkpoint_interval);
+        let CheckpointVote { position, digest, is_last, signature } = vote;
+        let may_be = is_last || position.is_multiple_of(self.config.checkpoint_interval);
+        let sound = self.config.committee.contains(from) && may_be;
         if !sound {
             return self.refuse();
         }
@@ -160,7 +211,7 @@ impl Core {
             Entry::Vacant(entry) => entry.insert(Votes::default()),
         };
         votes.add(from, digest, signature);
-        self.count_checkpoint(position, digest);
+        self.count_checkpoint(position, digest, is_last);
     }
 
     /// A peer's votes are kept for few positions: a flood of votes for far ones costs nothing.
@@ -181,12 +232,22 @@ impl Core {
         self.checkpoints.votes.retain(|_, votes| !votes.is_empty());
     }
 
-    fn count_checkpoint(&mut self, position: u64, digest: Digest) {
-        let statement = self.statement(Kind::Checkpoint, [position, 0], &digest);
+    fn count_checkpoint(&mut self, position: u64, digest: Digest, is_last: bool) {
+        let statement = self.checkpoint_statement(position, is_last, &digest);
         let quorum = self.config.committee.quorum();
         let Some(votes) = self.checkpoints.votes.get_mut(&position) else { return };
         let Some(certificate) = votes.certificate(&*self.crypto, quorum, &digest, &statement) else { return };
-        self.know(Stable { position, digest, certificate });
+        // What follows the epoch is not in the votes: who has not executed its last position hears it from others.
+        let (digest, successor) = match (is_last, self.checkpoints.own.get(&position)) {
+            (false, _) => (digest, None),
+            (true, Some((own, _)))
+                if signed_digest(own, self.checkpoints.successor_of(position)) == digest =>
+            {
+                (*own, self.checkpoints.successor_of(position).cloned())
+            }
+            (true, _) => return,
+        };
+        self.know(Stable { position, digest, successor, certificate });
     }
 
     /// A checkpoint that a peer says is stable.
@@ -200,9 +261,13 @@ impl Core {
 
     /// Whether a quorum signed a checkpoint.
     pub(crate) fn is_stable(&self, stable: &Stable) -> bool {
-        let statement = self.statement(Kind::Checkpoint, [stable.position, 0], &stable.digest);
-        stable.position.is_multiple_of(self.config.checkpoint_interval)
-            && stable.certificate.holds(&*self.crypto, &self.config.committee, &statement)
+        let is_last = stable.successor.is_some();
+        let statement = self.checkpoint_statement(stable.position, is_last, &stable.signed());
+        let may_be = match &stable.successor {
+            None => stable.position.is_multiple_of(self.config.checkpoint_interval),
+            Some(plan) => self.may_follow(plan),
+        };
+        may_be && stable.certificate.holds(&*self.crypto, &self.config.committee, &statement)
     }
 
     /// Takes note of a certificate that holds.
@@ -222,7 +287,9 @@ impl Core {
             return;
         }
         if let Some((digest, snapshot)) = self.checkpoints.own.get(&known.position).cloned() {
-            if digest == known.digest || mutant!(self, CheckpointUncompared) {
+            let agrees = digest == known.digest
+                && self.checkpoints.successor_of(known.position) == known.successor.as_ref();
+            if agrees || mutant!(self, CheckpointUncompared) {
                 self.checkpoints.transfer = None;
                 self.become_stable(known, snapshot);
             } else {
@@ -251,6 +318,10 @@ impl Core {
 
     fn become_stable(&mut self, stable: Stable, snapshot: Arc<[u8]>) {
         let position = stable.position;
+        if stable.successor.is_some() {
+            let left = self.take_left();
+            self.put(Output::Ended(Ended { last: stable.clone(), snapshot: snapshot.clone(), left }));
+        }
         let mut value = stable.encoded();
         value.extend_from_slice(&snapshot);
         self.put(Output::Persist { key: Key::Stable, value });
@@ -353,6 +424,10 @@ impl Core {
             self.figures.conflicts += 1;
             return;
         };
+        if let Some(successor) = transfer.target.successor.clone() {
+            self.checkpoints.last = Some((transfer.target.position, successor));
+            return self.become_stable(transfer.target, snapshot);
+        }
         self.become_stable(transfer.target, snapshot);
         self.forget_done_batches();
         let position = self.ledger.position();
@@ -376,7 +451,8 @@ impl Core {
     /// Takes up the last stable checkpoint from the records.
     pub(crate) fn resume_checkpoint(&mut self, record: Option<&[u8]>) -> Result<(), Corrupt> {
         let Some(record) = record else {
-            self.put(Output::Restore { position: 0, state: None });
+            let state = self.begin_epoch()?;
+            self.put(Output::Restore { position: 0, state });
             return Ok(());
         };
         let mut input = Reader::new(record);
@@ -387,15 +463,36 @@ impl Core {
         }
         let order_state = self.install(&snapshot)?;
         self.figures.stable = stable.position;
+        if let Some(successor) = stable.successor.clone() {
+            self.checkpoints.last = Some((stable.position, successor));
+            self.put(Output::Ended(Ended { last: stable, snapshot, left: Vec::new() }));
+            return Ok(());
+        }
         self.checkpoints.news.push(News::Restored(stable.position, order_state));
         self.checkpoints.stable = Some((stable, snapshot));
         Ok(())
     }
 
+    /// Takes over what the last snapshot of the epoch before says; returns the application's state.
+    fn begin_epoch(&mut self) -> Result<Option<Arc<[u8]>>, Corrupt> {
+        let Some(origin) = self.origin.take() else { return Ok(None) };
+        let mut input = Reader::new(&origin);
+        let mut head = Head::read(&mut input)?;
+        input.take(head.order_state_length as usize)?;
+        if mutant!(self, SessionsForgotten) {
+            head.forget_sessions();
+        }
+        self.ledger.begin_epoch(head, &self.config.plan);
+        Ok(Some(input.take(input.left())?.into()))
+    }
+
     pub(crate) fn retry_checkpoints(&mut self) {
         self.settle();
-        let late = self.now.saturating_sub(self.config.retry);
-        if self.checkpoints.transfer.as_ref().is_some_and(|transfer| transfer.asked <= late) {
+        // Longer each time: on a long path no answer comes within one retry.
+        let patience =
+            |transfer: &Transfer| self.config.retry << transfer.attempts.min(PATIENCE_DOUBLINGS_MAX);
+        let is_late = |transfer: &Transfer| transfer.asked + patience(transfer) <= self.now;
+        if self.checkpoints.transfer.as_ref().is_some_and(is_late) {
             self.ask_next_server();
         }
         if !self.is_member() {
@@ -404,12 +501,14 @@ impl Core {
         let own: Vec<_> =
             self.checkpoints.own.iter().map(|(position, (digest, _))| (*position, *digest)).collect();
         for (position, digest) in own.into_iter().take(VOTES_PER_PEER_MAX) {
-            let signature = self.crypto.sign(&self.statement(Kind::Checkpoint, [position, 0], &digest));
-            self.broadcast(&CoreMessage::Checkpoint(CheckpointVote { position, digest, signature }));
+            let vote = self.checkpoint_vote(position, &digest);
+            self.broadcast(&CoreMessage::Checkpoint(vote));
         }
     }
 }
 
+/// Patience with whoever is asked for a state doubles so often.
+pub(crate) const PATIENCE_DOUBLINGS_MAX: usize = 5;
 /// Checkpoints that are not stable for which one peer's votes are kept.
 const VOTES_PER_PEER_MAX: usize = 4;
 
@@ -419,7 +518,7 @@ impl CheckpointVote {
     pub(crate) fn falsified(mut self, core: &Core) -> Self {
         self.digest.0[0] ^= 1;
         self.signature =
-            core.crypto.sign(&core.statement(Kind::Checkpoint, [self.position, 0], &self.digest));
+            core.crypto.sign(&core.checkpoint_statement(self.position, self.is_last, &self.digest));
         self
     }
 }

@@ -1,6 +1,8 @@
 //! What a replica may use and how long it waits. Made by the driver; equal at all replicas of an epoch but for `me`.
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::plan::{Member, Plan, ProtocolKind};
 use crate::types::{Committee, Digest, ReplicaId, Time, domain};
 use crate::wire::Wire;
 
@@ -9,10 +11,12 @@ use crate::wire::Wire;
 pub struct Config {
     /// Who this is.
     pub me: ReplicaId,
-    /// How many replicas there are, numbered from 0. Those outside the committee follow.
-    pub replicas: u16,
+    /// What the epoch is made of. Members outside the committee follow.
+    pub plan: Plan,
     /// Whose votes count.
     pub committee: Committee,
+    /// Of the plan and of the state that the epoch begins with.
+    pub binding: Digest,
     /// The cluster's name.
     pub cluster: Digest,
     /// Counts committed changes of protocol, members or committee, from 0.
@@ -49,15 +53,29 @@ pub struct Config {
 pub const MILLISECOND: Time = 1_000_000;
 
 impl Config {
-    /// Usual settings for a replica among `replicas`, all of them in the committee. `None` where there are none or too many.
+    /// Usual settings for a replica in a first epoch of `replicas`, all of them in the committee. `None` where there are
+    /// none or too many.
     #[must_use]
     pub fn new(me: ReplicaId, replicas: u16, cluster: Digest) -> Option<Self> {
+        let member =
+            |number| Member { replica: ReplicaId(number), keys: Default::default(), about: Arc::from([]) };
+        let plan = Plan::composed(0, ProtocolKind::Pbft, (0..replicas).map(member).collect(), None)?;
+        Self::of_plan(me, &plan, Digest::default(), cluster)
+    }
+
+    /// Usual settings for a replica in the epoch of a plan. `None` where the plan is not sound.
+    #[must_use]
+    pub fn of_plan(me: ReplicaId, plan: &Plan, binding: Digest, cluster: Digest) -> Option<Self> {
+        if !plan.is_sound() {
+            return None;
+        }
         Some(Self {
             me,
-            replicas,
-            committee: Committee::of_all(replicas)?,
+            plan: plan.clone(),
+            committee: Committee::new(plan.committee.clone())?,
+            binding,
             cluster,
-            epoch: 0,
+            epoch: plan.epoch,
             batch_bytes_max: 500_000,
             batch_delay: 10 * MILLISECOND,
             batches_in_flight_max: 64,
@@ -74,12 +92,14 @@ impl Config {
         })
     }
 
-    /// What every signature is bound to: cluster, epoch and committee. A message of another epoch proves nothing here.
+    /// What every signature is bound to: cluster, epoch, committee, and what the epoch began with. A message of another
+    /// epoch proves nothing here.
     pub(crate) fn context(&self) -> Digest {
         let mut bytes = Vec::new();
         self.cluster.write(&mut bytes);
         self.epoch.write(&mut bytes);
         self.committee.members().to_vec().write(&mut bytes);
+        self.binding.write(&mut bytes);
         Digest::of(domain::CONTEXT, &bytes)
     }
 
@@ -89,8 +109,7 @@ impl Config {
     }
 
     /// Everybody else.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = ReplicaId> + use<> {
-        let me = self.me;
-        (0..self.replicas).map(ReplicaId).filter(move |peer| *peer != me)
+    pub(crate) fn peers(&self) -> impl Iterator<Item = ReplicaId> {
+        self.plan.members.iter().map(|member| member.replica).filter(|peer| *peer != self.me)
     }
 }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::batch::{Batch, BatchRef};
 use crate::checkpoint::{CheckpointVote, Checkpoints, SnapshotPart, SnapshotWish};
+use crate::commands::{Accusation, Opinions};
 use crate::config::Config;
 use crate::crypto::{Check, Crypto, Signature};
 use crate::io::{Apply, Evidence, Figures, Finality, Output, Stable};
@@ -31,10 +32,17 @@ pub(crate) struct Core {
     pub(crate) finality: Finality,
     pub(crate) next_retry: Time,
     idle_retries: u32,
+    /// Members that a follower has asked.
+    asked: usize,
     /// Bytes sent on demand since the last retry, by peer.
     served: BTreeMap<ReplicaId, usize>,
     /// The replica was here before and has forgotten what it said.
     pub(crate) lost: bool,
+    /// Some member is past the end of this epoch: who has forgotten what it said may have been, too.
+    stays_lost: bool,
+    pub(crate) opinions: Opinions,
+    /// What the epoch begins with.
+    pub(crate) origin: Option<Arc<[u8]>>,
     #[cfg(feature = "mutations")]
     pub(crate) mutation: Option<crate::mutation::Mutation>,
 }
@@ -91,6 +99,8 @@ wire_struct! {
         pub(crate) mark: u64,
         /// Has lost its records and must learn what it may have said.
         pub(crate) lost: bool,
+        /// Has executed the last position of the epoch.
+        pub(crate) is_over: bool,
     }
 }
 
@@ -110,12 +120,12 @@ pub(crate) enum Kind {
 /// Largest message that is looked at.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Bytes of batches and snapshots that a peer gets on demand between two retries.
-const SERVED_BYTES_MAX: usize = 8 << 20;
+pub(crate) const SERVED_BYTES_MAX: usize = 8 << 20;
 /// In front of every message: epoch, and whether it is the core's or the protocol's.
 pub(crate) const ENVELOPE_BYTES: usize = 9;
 
 impl Core {
-    pub(crate) fn new(config: Config, crypto: Box<dyn Crypto>) -> Self {
+    pub(crate) fn new(config: Config, crypto: Box<dyn Crypto>, origin: Option<Arc<[u8]>>) -> Self {
         Self {
             context: config.context(),
             config,
@@ -129,10 +139,23 @@ impl Core {
             finality: Finality::Certain,
             next_retry: 0,
             idle_retries: 0,
+            asked: 0,
             served: BTreeMap::new(),
             lost: false,
+            stays_lost: false,
+            opinions: Opinions::default(),
+            origin,
             #[cfg(feature = "mutations")]
             mutation: None,
+        }
+    }
+
+    /// Switches a deliberate bug on, before anything else happens.
+    #[cfg(feature = "mutations")]
+    pub(crate) fn mutate(&mut self, mutation: Option<crate::mutation::Mutation>) {
+        self.mutation = mutation;
+        if mutant!(self, EpochUnbound) {
+            self.context = Digest::default();
         }
     }
 
@@ -229,6 +252,7 @@ impl Core {
     }
 
     fn handle_status(&mut self, from: ReplicaId, status: &Status) {
+        self.stays_lost |= status.is_over && self.config.committee.contains(from);
         if status.stable < self.checkpoints.stable_position()
             && let Some(stable) = self.checkpoints.stable().cloned()
         {
@@ -247,19 +271,38 @@ impl Core {
         self.served.clear();
         self.retry_batches();
         self.retry_checkpoints();
+        self.say_wish();
         let status = Status {
             position: self.ledger.position(),
             stable: self.checkpoints.stable_position(),
             mark,
             lost: self.lost,
+            is_over: self.checkpoints.is_over(),
         };
-        self.broadcast_to_all(&CoreMessage::Status(status));
+        self.say_status(status);
         true
+    }
+
+    /// Members tell everybody. Who only follows asks two members at a time, each time others: it needs one answer, and
+    /// there may be many followers.
+    fn say_status(&mut self, status: Status) {
+        let message = CoreMessage::Status(status);
+        if self.is_member() {
+            return self.broadcast_to_all(&message);
+        }
+        let members = self.config.committee.members();
+        let first = usize::from(self.config.me.0) + 2 * self.asked;
+        let asked = [0, 1].map(|next| members[(first + next) % members.len()]);
+        self.asked = self.asked.wrapping_add(1) % members.len();
+        asked.into_iter().for_each(|member| self.send(member, &message));
     }
 
     /// Executes what is ordered, as far as its payload is here.
     pub(crate) fn execute(&mut self) {
         while let Some(ordered) = self.ledger.next() {
+            if self.checkpoints.is_over() && !mutant!(self, EndIgnored) {
+                return;
+            }
             let position = self.ledger.position() + 1;
             if let Some(batch) = ordered.batches.get(ordered.done).cloned() {
                 if !self.execute_batch(position, &batch) {
@@ -268,7 +311,10 @@ impl Core {
                 continue;
             }
             let ordered = self.ledger.finish_block();
-            if position.is_multiple_of(self.config.checkpoint_interval) {
+            let is_over = self.checkpoints.is_over();
+            if let Some(successor) = self.successor().filter(|_| !is_over) {
+                self.begin_last_checkpoint(&ordered.order_state, successor);
+            } else if position.is_multiple_of(self.config.checkpoint_interval) {
                 self.begin_checkpoint(&ordered.order_state);
             }
         }
@@ -284,18 +330,34 @@ impl Core {
             self.want(batch);
             return false;
         };
-        let mut repeated = self.ledger.execute_batch(&payload, self.config.clients_max);
+        let mut passed_over = self.ledger.execute_batch(&payload, self.config.clients_max);
         if mutant!(self, AppliesRepeated) {
-            repeated.clear();
+            passed_over.clear();
         }
+        self.execute_commands(&payload, &mut passed_over);
         self.batch_is_done(position, &batch.name);
         let finality = self.finality;
-        self.put(Output::Apply(Apply { position, batch: payload, repeated, finality }));
+        self.put(Output::Apply(Apply { position, batch: payload, passed_over, finality }));
         true
+    }
+
+    /// Executes a batch's commands; they are none of the application's business.
+    fn execute_commands(&mut self, batch: &Batch, passed_over: &mut Vec<u32>) {
+        let author = batch.name().author;
+        let numbered = batch.transactions().zip(0_u32..).filter(|((id, _), _)| id.is_command());
+        for ((id, bytes), place) in numbered {
+            if let Err(at) = passed_over.binary_search(&place) {
+                passed_over.insert(at, place);
+                self.execute_command(author, id, bytes);
+            }
+        }
     }
 
     /// Nothing that was said before the records were lost can matter any more.
     pub(crate) fn recover(&mut self) {
+        if self.stays_lost {
+            return;
+        }
         self.lost = false;
         self.skip_own_sequences();
         self.put(Output::Forget { key: crate::node::LOST });
@@ -319,6 +381,9 @@ impl Core {
             votes.map(|(digest, signature)| (self.statement(kind, numbers, &digest).to_vec(), signature));
         if signed.iter().all(|(statement, signature)| self.verify(culprit, statement, signature)) {
             self.put(Output::Evidence(Evidence { culprit, signed }));
+            let [first, second] = votes;
+            let numbers = (numbers[0], numbers[1]);
+            self.denounce(Accusation { culprit, kind: kind as u8, numbers, first, second });
         }
     }
 }

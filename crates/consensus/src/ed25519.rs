@@ -1,5 +1,6 @@
 //! The real keys: Ed25519 signatures (RFC 8032) and the ristretto255 verifiable random function (RFC 9381). Made by the
 //! driver from keys that it keeps; no key is generated here, because that needs a random source.
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use ed25519_dalek::{Signature as DalekSignature, Signer, SigningKey, VerifyingKey, verify_batch};
@@ -7,6 +8,7 @@ use vrf_r255::{Proof, PublicKey as RandomPublicKey, SecretKey as RandomSecretKey
 
 use crate::batch::Batch;
 use crate::crypto::{Check, Crypto, RandomProof, Signature};
+use crate::plan::Member;
 use crate::types::ReplicaId;
 
 /// One replica's keys, and the public keys of all replicas of its epoch.
@@ -14,7 +16,7 @@ use crate::types::ReplicaId;
 pub struct Ed25519 {
     signing: SigningKey,
     random: RandomSecretKey,
-    replicas: Vec<(VerifyingKey, RandomPublicKey)>,
+    members: BTreeMap<ReplicaId, (VerifyingKey, RandomPublicKey)>,
     admission: fn(&Batch) -> bool,
 }
 
@@ -26,7 +28,7 @@ pub struct BadKey;
 pub type PublicKeys = ([u8; 32], [u8; 32]);
 
 impl Ed25519 {
-    /// Keys from their bytes. `replicas` has every replica's public keys, by number; `admission` says whether a batch's
+    /// Keys from their bytes. `members` has everybody's public keys; `admission` says whether a batch's
     /// transactions are what their clients sent.
     ///
     /// # Errors
@@ -34,19 +36,20 @@ impl Ed25519 {
     pub fn new(
         signing: &[u8; 32],
         random: &[u8; 32],
-        replicas: &[PublicKeys],
+        members: &[Member],
         admission: fn(&Batch) -> bool,
     ) -> Result<Self, BadKey> {
         let random: Option<_> = RandomSecretKey::from_bytes(*random).into();
-        let replicas = replicas.iter().map(|(signature, random)| {
+        let members = members.iter().map(|member| {
+            let (signature, random) = &member.keys;
             let key = VerifyingKey::from_bytes(signature).map_err(|_| BadKey)?;
             let random = RandomPublicKey::from_bytes(*random).ok_or(BadKey)?;
-            if key.is_weak() { Err(BadKey) } else { Ok((key, random)) }
+            if key.is_weak() { Err(BadKey) } else { Ok((member.replica, (key, random))) }
         });
         Ok(Self {
             signing: SigningKey::from_bytes(signing),
             random: random.ok_or(BadKey)?,
-            replicas: replicas.collect::<Result<_, _>>()?,
+            members: members.collect::<Result<_, _>>()?,
             admission,
         })
     }
@@ -60,7 +63,7 @@ impl Ed25519 {
     }
 
     fn replica(&self, replica: ReplicaId) -> Option<&(VerifyingKey, RandomPublicKey)> {
-        self.replicas.get(usize::from(replica.0))
+        self.members.get(&replica)
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::batch::Batch;
 use crate::crypto::{Certificate, Signature};
+use crate::plan::Plan;
 use crate::types::{Digest, ReplicaId, Time, TransactionId};
 use crate::wire::{Reader, Wire, WireError};
 
@@ -13,7 +14,7 @@ use crate::wire::{Reader, Wire, WireError};
 /// The driver carries outputs out in their order. One rule makes persistence safe: nothing that stands behind a
 /// [`Output::Persist`] may leave the machine before that record is durable. (It may go on handling inputs meanwhile,
 /// and make many records durable at once.)
-pub trait Replica {
+pub trait Replica: core::fmt::Debug {
     /// Takes one input. Times never go back; a time that does is taken as the latest.
     fn handle(&mut self, now: Time, input: Input<'_>);
 
@@ -51,6 +52,9 @@ pub enum Input<'a> {
         /// The same bytes at every replica that applied the same.
         state: Arc<[u8]>,
     },
+    /// This replica wants its epoch to end and the plan to follow. Happens when so many members of the committee want
+    /// the same that one of them is correct. Said until it does, or another is wanted.
+    Succeed(Plan),
     /// Time passed.
     Tick,
 }
@@ -105,6 +109,34 @@ pub enum Output {
     },
     /// A replica signed two statements that exclude each other.
     Evidence(Evidence),
+    /// The epoch is over. Said once, by a replica of one epoch; [`Epochs`](crate::Epochs) takes it and goes on.
+    Ended(Ended),
+    /// An epoch began. From [`Epochs`](crate::Epochs) only.
+    Began(Began),
+}
+
+/// The end of an epoch.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Its last checkpoint, with the plan of the next one.
+    pub last: Stable,
+    /// The whole state after it.
+    pub snapshot: Arc<[u8]>,
+    /// Transactions of own clients that were taken and not applied.
+    pub left: Vec<(TransactionId, Vec<u8>)>,
+}
+
+/// The beginning of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Began {
+    /// What it is made of.
+    pub plan: Plan,
+    /// The position before its first.
+    pub position: u64,
+    /// Trust in each member, in millionths of the whole, by number; empty before anybody said anything.
+    pub trust: Vec<(ReplicaId, u32)>,
+    /// Steps until trust had settled; 0 where there was none.
+    pub trust_rounds: u32,
 }
 
 /// Transactions at a position of the order.
@@ -114,8 +146,9 @@ pub struct Apply {
     pub position: u64,
     /// The batch.
     pub batch: Batch,
-    /// Which of its transactions were applied before and must be passed over, by place, rising.
-    pub repeated: Vec<u32>,
+    /// Which of its transactions must be passed over, by place, rising: they were applied before, or are not for the
+    /// application.
+    pub passed_over: Vec<u32>,
     /// Whether it can still be taken back.
     pub finality: Finality,
 }
@@ -125,7 +158,7 @@ impl Apply {
     pub fn transactions(&self) -> impl Iterator<Item = (TransactionId, &[u8])> {
         let numbered = self.batch.transactions().enumerate();
         numbered
-            .filter(|(place, _)| self.repeated.binary_search(&(*place as u32)).is_err())
+            .filter(|(place, _)| self.passed_over.binary_search(&(*place as u32)).is_err())
             .map(|(_, transaction)| transaction)
     }
 }
@@ -166,6 +199,8 @@ pub struct Stable {
     pub position: u64,
     /// Digest of the snapshot.
     pub digest: Digest,
+    /// What follows, where the epoch ended here.
+    pub successor: Option<Plan>,
     /// The signatures.
     pub certificate: Certificate,
 }
@@ -173,6 +208,8 @@ pub struct Stable {
 /// Counters for metrics, and sizes that have a bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
+    /// Which epoch.
+    pub epoch: u64,
     /// Last position applied.
     pub position: u64,
     /// Last stable checkpoint.
@@ -214,6 +251,18 @@ pub enum Key {
         /// Slot, round or author.
         number: u64,
     },
+    /// Which epoch this is.
+    Epoch,
+    /// The state that an epoch began with.
+    Origin {
+        /// Which epoch.
+        epoch: u64,
+    },
+    /// How an epoch ended.
+    Link {
+        /// Which epoch.
+        epoch: u64,
+    },
 }
 
 impl Wire for Key {
@@ -225,6 +274,9 @@ impl Wire for Key {
                 ([1, low, high], sequence)
             }
             Self::Protocol { kind, number } => ([2, kind, 0], number),
+            Self::Epoch => ([3, 0, 0], 0),
+            Self::Origin { epoch } => ([4, 0, 0], epoch),
+            Self::Link { epoch } => ([5, 0, 0], epoch),
         };
         tag.write(out);
         number.write(out);
@@ -239,6 +291,9 @@ impl Wire for Key {
                 Ok(Self::Batch { author: ReplicaId(u16::from_le_bytes([low, high])), sequence })
             }
             ([2, kind, 0], number) => Ok(Self::Protocol { kind, number }),
+            ([3, 0, 0], 0) => Ok(Self::Epoch),
+            ([4, 0, 0], epoch) => Ok(Self::Origin { epoch }),
+            ([5, 0, 0], epoch) => Ok(Self::Link { epoch }),
             _ => Err(WireError::Invalid),
         }
     }

@@ -6,6 +6,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::batch::{Batch, BatchName, BatchRef};
+use crate::commands::Matters;
+use crate::plan::Plan;
 use crate::types::{Digest, ReplicaId, TransactionId, domain};
 use crate::wire::{Reader, Wire, WireError, wire_struct};
 
@@ -17,6 +19,8 @@ pub(crate) struct Ledger {
     authors: BTreeMap<ReplicaId, Window>,
     sessions: Sessions,
     ordered: BTreeMap<u64, Ordered>,
+    /// What the replicas' own commands came to.
+    pub(crate) matters: Matters,
 }
 
 /// A block that is ordered and not yet executed.
@@ -37,6 +41,7 @@ wire_struct! {
         pub(crate) chain: Digest,
         authors: Vec<(ReplicaId, Window)>,
         sessions: Vec<Session>,
+        matters: Matters,
         /// How long the protocol's part is, which follows.
         pub(crate) order_state_length: u32,
     }
@@ -50,6 +55,21 @@ wire_struct! {
         used: u64,
         window: Window,
     }
+}
+
+impl Head {
+    /// What members think of each other.
+    pub(crate) fn trust(&self) -> &crate::trust::Trust {
+        &self.matters.trust
+    }
+
+    #[cfg(feature = "mutations")]
+    pub(crate) fn forget_sessions(&mut self) {
+        self.sessions.clear();
+    }
+
+    #[cfg(not(feature = "mutations"))]
+    pub(crate) fn forget_sessions(&mut self) {}
 }
 
 impl Ledger {
@@ -127,6 +147,7 @@ impl Ledger {
             chain: self.chain,
             authors: self.authors.iter().map(|(author, window)| (*author, *window)).collect(),
             sessions: self.sessions.clients.values().copied().collect(),
+            matters: self.matters.clone(),
             order_state_length: order_state_length as u32,
         }
     }
@@ -136,6 +157,7 @@ impl Ledger {
         self.position = head.position;
         self.chain = head.chain;
         self.authors = head.authors.into_iter().collect();
+        self.matters = head.matters;
         self.sessions = Sessions::default();
         for session in head.sessions {
             self.sessions.by_use.insert((session.used, session.client));
@@ -143,6 +165,26 @@ impl Ledger {
         }
         self.ordered.retain(|position, _| *position > head.position);
         self.ordered.values_mut().for_each(|ordered| ordered.done = 0);
+    }
+
+    /// Begins an epoch with what the last snapshot of the one before says. Batches and positions are counted anew;
+    /// transactions are not.
+    pub(crate) fn begin_epoch(&mut self, head: Head, plan: &Plan) {
+        let matters = head.matters.inherited(plan);
+        // When a client was heard of last is told by positions, which begin again.
+        let mut sessions = head.sessions;
+        sessions.iter_mut().for_each(|session| session.used = 0);
+        self.restore(Head { position: 0, authors: Vec::new(), sessions, matters, ..head });
+    }
+
+    /// Something that follows from everything executed so far.
+    pub(crate) fn seed(&self, domain: u8) -> Digest {
+        Digest::of(domain, &self.chain.0)
+    }
+
+    /// The highest sequence of a client that was applied.
+    pub(crate) fn client_high(&self, client: u64) -> u64 {
+        self.sessions.clients.get(&client).map_or(0, |session| session.window.high)
     }
 
     /// Forgets what is ordered beyond what was executed.

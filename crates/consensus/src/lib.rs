@@ -10,10 +10,12 @@ extern crate alloc;
 mod batch;
 mod bullshark;
 mod checkpoint;
+mod commands;
 mod config;
 mod core;
 mod crypto;
 mod ed25519;
+mod epochs;
 #[cfg(feature = "mutations")]
 mod hostile;
 mod io;
@@ -23,24 +25,32 @@ mod mempool;
 mod mutation;
 mod node;
 mod pbft;
+mod plan;
 mod start;
+mod trust;
 mod types;
 mod votes;
 mod wire;
 
 pub use batch::{Batch, BatchName, BatchRef};
+pub use commands::REPLICA_CLIENTS_FIRST;
 pub use config::{Config, MILLISECOND};
 pub use crypto::{Certificate, Check, Crypto, RandomProof, Signature, Signed};
 pub use ed25519::{BadKey, Ed25519, PublicKeys};
 #[cfg(feature = "mutations")]
+pub use epochs::falsify_origin;
+pub use epochs::{Anchor, EpochParts, Epochs, Maker};
+#[cfg(feature = "mutations")]
 pub use hostile::{Lies, reencoded, start_hostile};
 pub use io::{
-    Apply, Corrupt, Evidence, Figures, Finality, Input, Key, Output, Refusal, Replica, Stable, Start,
+    Apply, Began, Corrupt, Ended, Evidence, Figures, Finality, Input, Key, Output, Refusal, Replica, Stable,
+    Start,
 };
 #[cfg(feature = "mutations")]
 pub use mutation::Mutation;
+pub use plan::{ABOUT_BYTES_MAX, Member, Plan, ProtocolKind, Rotation};
 #[cfg(feature = "mutations")]
 pub use start::start_mutant;
-pub use start::{Parts, ProtocolKind, start};
+pub use start::{Parts, start};
 pub use types::{Committee, Digest, REPLICAS_MAX, ReplicaId, Time, TransactionId};
 pub use wire::{BLOB_BYTES_MAX, Reader, Wire, WireError};

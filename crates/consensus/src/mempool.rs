@@ -109,7 +109,7 @@ impl Core {
     /// Takes a client's transaction into the open batch.
     pub(crate) fn handle_submit(&mut self, transaction: TransactionId, payload: &[u8]) {
         let needed = TRANSACTION_HEAD_BYTES + payload.len();
-        let refusal = if HEAD_BYTES + needed > self.config.batch_bytes_max {
+        let refusal = if HEAD_BYTES + needed > self.config.batch_bytes_max || transaction.is_command() {
             Some(Refusal::TooLarge)
         } else if self.ledger.is_repeated(transaction) || transaction.sequence == 0 {
             Some(Refusal::Repeated)
@@ -121,6 +121,19 @@ impl Core {
         };
         if let Some(refusal) = refusal {
             return self.put(Output::Refused { transaction, refusal });
+        }
+        self.take_transaction(transaction, payload);
+    }
+
+    /// Puts a transaction into the open batch, or closes that first where it does not fit.
+    pub(crate) fn take_transaction(&mut self, transaction: TransactionId, payload: &[u8]) {
+        let needed = TRANSACTION_HEAD_BYTES + payload.len();
+        if self.mempool.open.len() + needed > self.config.batch_bytes_max {
+            self.close_batch();
+        }
+        if self.mempool.open.len() + needed > self.config.batch_bytes_max {
+            // Only a command comes here so; it is said again.
+            return;
         }
         if self.mempool.open.is_empty() {
             self.mempool.open_since = self.now;
@@ -260,7 +273,7 @@ impl Core {
         if known || mutant!(self, UncertifiedBatches) {
             return true;
         }
-        let in_reach = name.sequence > 0 && usize::from(name.author.0) < usize::from(self.config.replicas);
+        let in_reach = name.sequence > 0 && self.config.plan.contains(name.author);
         let statement = self.statement(Kind::Batch, [u64::from(name.author.0), name.sequence], &name.digest);
         in_reach && batch.certificate.holds(&*self.crypto, &self.config.committee, &statement)
     }
@@ -438,6 +451,16 @@ impl Core {
             let (author, sequence) = place;
             self.put(Output::Forget { key: Key::Batch { author, sequence } });
         }
+    }
+
+    /// Transactions of own clients that were taken and not applied, for the next epoch.
+    pub(crate) fn take_left(&mut self) -> Vec<(TransactionId, Vec<u8>)> {
+        let me = self.config.me;
+        let open = (!self.mempool.open.is_empty()).then(|| self.mempool.open.close(me, u64::MAX));
+        let own = self.mempool.own.values().filter_map(|own| self.mempool.payloads.get(&own.name.digest));
+        let all = own.chain(&open).flat_map(Batch::transactions);
+        let left = all.filter(|(id, _)| !id.is_command() && !self.ledger.is_repeated(*id));
+        left.map(|(id, payload)| (id, payload.to_vec())).collect()
     }
 
     /// Takes up batches from the records.

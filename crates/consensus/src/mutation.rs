@@ -48,4 +48,16 @@ pub enum Mutation {
     LeaderPathUnchecked,
     /// Earlier leaders are passed over.
     LeadersSkipped,
+    /// Positions after the last one of an epoch are executed too.
+    EndIgnored,
+    /// Neither messages nor signatures are bound to an epoch.
+    EpochUnbound,
+    /// A new epoch does not remember which transactions were applied before it.
+    SessionsForgotten,
+    /// The end of an epoch is believed without a quorum's signatures.
+    EndUnproven,
+    /// A new epoch begins with any state that a peer gives.
+    OriginUnchecked,
+    /// The next committee follows from what a replica saw itself.
+    TrustsItself,
 }

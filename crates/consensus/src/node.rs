@@ -3,13 +3,13 @@
 use alloc::vec::Vec;
 
 use crate::checkpoint::News;
-use crate::core::{Core, CoreMessage, ENVELOPE_BYTES, MESSAGE_BYTES_MAX, Status};
+use crate::core::{Core, CoreMessage, ENVELOPE_BYTES, MESSAGE_BYTES_MAX, Status, mutant};
 use crate::io::{Corrupt, Figures, Input, Key, Output, Replica, Start};
 use crate::types::{ReplicaId, Time};
 use crate::wire::{Wire, WireError};
 
 /// Decides the order of certified batches. Everything else is the core's.
-pub(crate) trait Protocol: Sized {
+pub(crate) trait Protocol: Sized + core::fmt::Debug {
     type Message: Wire;
 
     /// A protocol at its start, with its own records.
@@ -89,8 +89,7 @@ impl<P: Protocol> Node<P> {
     }
 
     fn handle_bytes(&mut self, from: ReplicaId, bytes: &[u8]) {
-        let known =
-            usize::from(from.0) < usize::from(self.core.config.replicas) && from != self.core.config.me;
+        let known = self.core.config.plan.contains(from) && from != self.core.config.me;
         if !known || bytes.len() > MESSAGE_BYTES_MAX || self.decode(from, bytes).is_err() {
             self.core.refuse();
         }
@@ -99,7 +98,7 @@ impl<P: Protocol> Node<P> {
     fn decode(&mut self, from: ReplicaId, bytes: &[u8]) -> Result<(), WireError> {
         let (head, body) = bytes.split_at_checked(ENVELOPE_BYTES).ok_or(WireError::Short)?;
         let (epoch, plane) = <(u64, u8)>::decoded(head)?;
-        if epoch != self.core.config.epoch {
+        if epoch != self.core.config.epoch && !mutant!(self.core, EpochUnbound) {
             return Err(WireError::Invalid);
         }
         match plane {
@@ -123,6 +122,7 @@ impl<P: Protocol> Node<P> {
         if self.core.retry(self.protocol.mark(), busy) {
             self.protocol.retry(&mut self.core);
         }
+        self.core.rate_in_time();
         self.core.close_batch_in_time();
         self.protocol.advance(&mut self.core);
         self.core.execute();
@@ -155,6 +155,7 @@ impl<P: Protocol> Replica for Node<P> {
             Input::Message { from, bytes } => self.handle_bytes(from, bytes),
             Input::Submit { transaction, payload } => self.core.handle_submit(transaction, payload),
             Input::Snapshot { position, state } => self.core.handle_snapshot(position, &state),
+            Input::Succeed(plan) => self.core.handle_wish(plan),
             Input::Tick => {}
         }
         self.settle();
@@ -174,6 +175,7 @@ impl<P: Protocol> Replica for Node<P> {
     fn figures(&self) -> Figures {
         let (log_length, put_aside) = self.protocol.sizes();
         Figures {
+            epoch: self.core.config.epoch,
             position: self.core.ledger.position(),
             mark: self.protocol.mark(),
             batches: self.core.mempool.held(),

@@ -1,5 +1,6 @@
 //! The one place where a protocol is chosen: the driver names it, and holds a [`Replica`] from then on.
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use crate::bullshark::Bullshark;
 use crate::config::Config;
@@ -8,16 +9,8 @@ use crate::crypto::Crypto;
 use crate::io::{Corrupt, Replica, Start};
 use crate::node::Node;
 use crate::pbft::Pbft;
+use crate::plan::ProtocolKind;
 use crate::types::Time;
-
-/// The protocols.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProtocolKind {
-    /// Practical Byzantine Fault Tolerance.
-    Pbft,
-    /// Bullshark over a certified DAG.
-    Bullshark,
-}
 
 /// What a replica is made of.
 #[derive(Debug)]
@@ -28,6 +21,8 @@ pub struct Parts {
     pub crypto: Box<dyn Crypto>,
     /// What it finds on its disk.
     pub start: Start,
+    /// The last snapshot of the epoch before, which this one begins with. `None` in a cluster's first epoch.
+    pub origin: Option<Arc<[u8]>>,
 }
 
 /// A replica of a protocol.
@@ -35,7 +30,7 @@ pub struct Parts {
 /// # Errors
 /// [`Corrupt`] where a record is not what was written: start it again as [`Start::Lost`].
 pub fn start(kind: ProtocolKind, parts: Parts, now: Time) -> Result<Box<dyn Replica>, Corrupt> {
-    start_core(kind, Core::new(parts.config, parts.crypto), parts.start, now)
+    start_core(kind, Core::new(parts.config, parts.crypto, parts.origin), parts.start, now)
 }
 
 /// A replica with a deliberate bug.
@@ -49,14 +44,14 @@ pub fn start_mutant(
     now: Time,
     mutation: Option<crate::mutation::Mutation>,
 ) -> Result<Box<dyn Replica>, Corrupt> {
-    let mut core = Core::new(parts.config, parts.crypto);
-    core.mutation = mutation;
+    let mut core = Core::new(parts.config, parts.crypto, parts.origin);
+    core.mutate(mutation);
     start_core(kind, core, parts.start, now)
 }
 
 fn start_core(kind: ProtocolKind, core: Core, start: Start, now: Time) -> Result<Box<dyn Replica>, Corrupt> {
     Ok(match kind {
-        ProtocolKind::Pbft => Box::new(Node::<Pbft>::start(core, now, start)?),
+        ProtocolKind::Pbft | ProtocolKind::TPbft => Box::new(Node::<Pbft>::start(core, now, start)?),
         ProtocolKind::Bullshark => Box::new(Node::<Bullshark>::start(core, now, start)?),
     })
 }

@@ -70,6 +70,9 @@ pub(crate) mod domain {
     pub(crate) const CONTEXT: u8 = 5;
     pub(crate) const HEADER: u8 = 6;
     pub(crate) const NEW_VIEW: u8 = 7;
+    pub(crate) const PLAN: u8 = 8;
+    pub(crate) const LOTS: u8 = 9;
+    pub(crate) const BOUNDARY: u8 = 10;
 }
 
 /// The replicas whose votes count, and how many of them are enough.

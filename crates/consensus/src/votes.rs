@@ -49,6 +49,11 @@ impl Votes {
         self.votes.contains_key(&replica)
     }
 
+    /// Whether a replica voted for this digest.
+    pub(crate) fn is_for(&self, replica: ReplicaId, digest: &Digest) -> bool {
+        self.votes.get(&replica).is_some_and(|vote| vote.digest == *digest)
+    }
+
     pub(crate) fn count(&self, digest: &Digest) -> usize {
         self.votes.values().filter(|vote| vote.digest == *digest).count()
     }

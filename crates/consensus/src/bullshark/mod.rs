@@ -233,7 +233,12 @@ impl Bullshark {
                     self.dag.insert(vertex);
                     self.dag.note_complete(round, core.config.committee.quorum());
                 }
-                Key::Stable | Key::Batch { .. } | Key::Protocol { .. } => {}
+                Key::Stable
+                | Key::Batch { .. }
+                | Key::Protocol { .. }
+                | Key::Epoch
+                | Key::Origin { .. }
+                | Key::Link { .. } => {}
             }
         }
         if let Some(own) = &mut self.own {

@@ -13,7 +13,8 @@ use crate::core::{Core, CoreMessage, ENVELOPE_BYTES};
 use crate::io::{Corrupt, Figures, Input, Output, Replica};
 use crate::node::{Node, Protocol};
 use crate::pbft::Pbft;
-use crate::start::{Parts, ProtocolKind};
+use crate::plan::ProtocolKind;
+use crate::start::Parts;
 use crate::types::{ReplicaId, Time};
 use crate::wire::Wire;
 
@@ -77,9 +78,11 @@ pub fn start_hostile(
     lies: Lies,
     seed: u64,
 ) -> Result<Box<dyn Replica>, Corrupt> {
-    let core = Core::new(parts.config, parts.crypto);
+    let core = Core::new(parts.config, parts.crypto, parts.origin);
     Ok(match kind {
-        ProtocolKind::Pbft => Box::new(Liar::new(Node::<Pbft>::start(core, now, parts.start)?, lies, seed)),
+        ProtocolKind::Pbft | ProtocolKind::TPbft => {
+            Box::new(Liar::new(Node::<Pbft>::start(core, now, parts.start)?, lies, seed))
+        }
         ProtocolKind::Bullshark => {
             Box::new(Liar::new(Node::<Bullshark>::start(core, now, parts.start)?, lies, seed))
         }
@@ -93,7 +96,9 @@ pub fn reencoded(kind: ProtocolKind, bytes: &[u8]) -> Option<Vec<u8>> {
     let body = match head[ENVELOPE_BYTES - 1] {
         0 => CoreMessage::decoded(body).ok()?.encoded(),
         1 => match kind {
-            ProtocolKind::Pbft => <Pbft as Protocol>::Message::decoded(body).ok()?.encoded(),
+            ProtocolKind::Pbft | ProtocolKind::TPbft => {
+                <Pbft as Protocol>::Message::decoded(body).ok()?.encoded()
+            }
             ProtocolKind::Bullshark => <Bullshark as Protocol>::Message::decoded(body).ok()?.encoded(),
         },
         _ => return None,
@@ -173,6 +178,10 @@ impl<P: Lie> Liar<P> {
                 let chance = self.next();
                 said.extend(P::fabricated(self.node.core(), &message, chance));
             }
+        }
+        if self.lies.fabricates && self.rarely(16) {
+            let bytes = crate::epochs::false_end(self.node.core());
+            self.outputs.push_back(Output::Send { to: from, bytes });
         }
         for message in said {
             let bytes = [head, &message.encoded()].concat();

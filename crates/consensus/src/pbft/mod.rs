@@ -190,7 +190,12 @@ impl Pbft {
                     self.slots.insert(*number, slot);
                     self.next_slot = self.next_slot.max(number + 1);
                 }
-                Key::Stable | Key::Batch { .. } | Key::Protocol { .. } => {}
+                Key::Stable
+                | Key::Batch { .. }
+                | Key::Protocol { .. }
+                | Key::Epoch
+                | Key::Origin { .. }
+                | Key::Link { .. } => {}
             }
         }
         self.vote_again(core);

@@ -94,6 +94,15 @@ impl Slot {
     }
 }
 
+/// Who of the committee voted for what was decided in time, and who not, for a slot that this replica saw the votes of.
+fn observe(core: &mut Core, slot: &Slot) {
+    let Some(decided) = slot.decided.as_ref().filter(|_| !slot.commits.is_empty()) else { return };
+    let me = core.config.me;
+    for member in core.config.committee.members().to_vec().into_iter().filter(|member| *member != me) {
+        core.observe(member, slot.commits.is_for(member, &decided.digest));
+    }
+}
+
 impl Pbft {
     pub(super) fn persist_slot(&self, core: &mut Core, number: u64) {
         let Some(slot) = self.slots.get(&number) else { return };
@@ -105,7 +114,8 @@ impl Pbft {
     pub(super) fn forget_slots(&mut self, core: &mut Core, position: u64) {
         let later = self.slots.split_off(&(position + 1));
         let forgotten = core::mem::replace(&mut self.slots, later);
-        for number in forgotten.into_keys() {
+        for (number, slot) in forgotten {
+            observe(core, &slot);
             core.put(Output::Forget { key: Key::Protocol { kind: RECORD_SLOT, number } });
         }
         self.delivered = self.delivered.max(position);

@@ -50,6 +50,8 @@ impl Pbft {
         if late || unfair {
             self.given_up += 1;
             core.figures.leaders_given_up += 1;
+            let leader = core.config.committee.leader(self.view);
+            (0..FAILED_LEADER_WEIGHT).for_each(|_| core.observe(leader, false));
             self.begin_view_change(core, self.view + 1);
         }
     }
@@ -253,6 +255,9 @@ fn beginning(core: &Core, new_view: &NewView) -> (Option<Stable>, BTreeMap<u64, 
     }
     (stable, best.into_iter().map(|(slot, prepared)| (slot, prepared.digest)).collect())
 }
+
+/// A leader that was given up counts like so many votes that were missing.
+const FAILED_LEADER_WEIGHT: usize = 8;
 
 /// Whether a view change is its sender's, and all that it claims is proven.
 fn is_sound(core: &Core, change: &ViewChange) -> bool {

@@ -2,7 +2,7 @@
 //! replica; no correct replica signs two things that exclude each other; nothing acknowledged is ever lost.
 use std::collections::{BTreeMap, BTreeSet};
 
-use dwcp_consensus::{Apply, Digest, Finality, ReplicaId, TransactionId};
+use dwcp_consensus::{Apply, Began, Digest, Finality, Plan, ReplicaId, TransactionId};
 
 use crate::keys::payload;
 
@@ -18,6 +18,8 @@ pub(crate) struct Check {
     applied: BTreeSet<TransactionId>,
     pub(crate) submitted: BTreeSet<TransactionId>,
     votes: BTreeMap<(ReplicaId, u8, [u8; 48]), [u8; 32]>,
+    /// Epochs as correct replicas began them.
+    epochs: BTreeMap<u64, (Plan, u64)>,
 }
 
 /// One replica's application, in one life.
@@ -62,12 +64,23 @@ impl Check {
         assert_eq!(earlier, digest, "{replica:?} signed two statements of kind {}", statement[0]);
     }
 
+    /// A correct replica began an epoch: all begin the same one, after the same position.
+    pub(crate) fn began(&mut self, began: &Began) {
+        let this = (began.plan.clone(), began.position);
+        let known = self.epochs.entry(began.plan.epoch).or_insert_with(|| this.clone());
+        assert_eq!(*known, this, "two epochs {}", began.plan.epoch);
+    }
+
+    pub(crate) fn plans(&self) -> Vec<Plan> {
+        self.epochs.values().map(|(plan, _)| plan.clone()).collect()
+    }
+
     /// A correct replica applied something. Returns the transactions that nobody had applied before.
     pub(crate) fn applied(&mut self, application: &mut Application, apply: &Apply) -> Vec<TransactionId> {
         assert_eq!(apply.finality, Finality::Certain);
         self.leave(application, apply.position);
         let pieces = self.order.entry(apply.position).or_default();
-        let piece = (apply.batch.name().digest, apply.repeated.clone());
+        let piece = (apply.batch.name().digest, apply.passed_over.clone());
         let first = pieces.len() == application.pieces;
         if first {
             assert!(

@@ -10,6 +10,7 @@ mod network;
 mod node;
 mod rng;
 mod scenario;
+mod trust;
 mod world;
 
 use std::panic::catch_unwind;
@@ -19,22 +20,54 @@ use rng::Rng;
 use scenario::Scenario;
 use world::{Summary, World};
 
-/// Seeds of each protocol in an ordinary run.
-const SEEDS: u64 = 200;
-
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-fn run(protocol: ProtocolKind, seed: u64, mutation: Option<Mutation>) -> Summary {
+/// What is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    Pbft,
+    Bullshark,
+    /// Epochs that end because their members want it.
+    Epochs,
+    TPbft,
+}
+
+impl Sweep {
+    const ALL: [Self; 4] = [Self::Pbft, Self::Bullshark, Self::Epochs, Self::TPbft];
+
+    /// Seeds of an ordinary run.
+    fn seeds(self) -> u64 {
+        match self {
+            Self::Pbft | Self::Bullshark => 200,
+            Self::Epochs | Self::TPbft => 80,
+        }
+    }
+
+    fn scenario(self, rng: &mut Rng) -> Scenario {
+        match self {
+            Self::Pbft => Scenario::new(ProtocolKind::Pbft, rng),
+            Self::Bullshark => Scenario::new(ProtocolKind::Bullshark, rng),
+            Self::Epochs => {
+                let first = rng.pick(&[ProtocolKind::Pbft, ProtocolKind::Bullshark]);
+                Scenario::new(first, rng).with_switches(rng)
+            }
+            Self::TPbft => Scenario::new(ProtocolKind::TPbft, rng).with_rotation(rng),
+        }
+    }
+}
+
+fn run(sweep: Sweep, seed: u64, mutation: Option<Mutation>) -> Summary {
     let mut rng = Rng::new(seed);
-    let mut scenario = Scenario::new(protocol, &mut rng);
+    let mut scenario = sweep.scenario(&mut rng);
     scenario.mutation = mutation;
     World::new(scenario, rng).run()
 }
 
-fn sweep(protocol: ProtocolKind) {
-    let (first, seeds) = (number("DWCP_CONSENSUS_FIRST", 0), number("DWCP_CONSENSUS_SEEDS", SEEDS));
+fn sweep(protocol: Sweep) {
+    let seeds = number("DWCP_CONSENSUS_SEEDS", protocol.seeds());
+    let first = number("DWCP_CONSENSUS_FIRST", 0);
     let mut failed = Vec::new();
     let mut total = Summary::default();
     for seed in first..first + seeds {
@@ -54,23 +87,34 @@ fn sweep(protocol: ProtocolKind) {
 
 #[test]
 fn pbft_keeps_its_promises() {
-    sweep(ProtocolKind::Pbft);
+    sweep(Sweep::Pbft);
 }
 
 #[test]
 fn bullshark_keeps_its_promises() {
-    sweep(ProtocolKind::Bullshark);
+    sweep(Sweep::Bullshark);
+}
+
+#[test]
+fn epochs_lose_and_repeat_nothing() {
+    sweep(Sweep::Epochs);
+}
+
+#[test]
+fn t_pbft_keeps_its_promises() {
+    sweep(Sweep::TPbft);
 }
 
 #[test]
 fn replay() {
     let seed = number("DWCP_CONSENSUS_SEED", 1);
     let protocol = std::env::var("DWCP_CONSENSUS_PROTOCOL").unwrap_or_default();
-    let protocol = ALL.into_iter().find(|kind| format!("{kind:?}") == protocol).unwrap_or(ProtocolKind::Pbft);
-    println!("{:?}", Scenario::new(protocol, &mut Rng::new(seed)));
+    let protocol = Sweep::ALL.into_iter().find(|kind| format!("{kind:?}") == protocol).unwrap_or(Sweep::Pbft);
+    println!("{:?}", protocol.scenario(&mut Rng::new(seed)));
     let first = run(protocol, seed, None);
     println!("{first:?}");
     assert_eq!(first, run(protocol, seed, None), "a seed replays exactly");
 }
 
-const ALL: [ProtocolKind; 2] = [ProtocolKind::Pbft, ProtocolKind::Bullshark];
+/// What messages are decoded for.
+const PROTOCOLS: [ProtocolKind; 2] = [ProtocolKind::Pbft, ProtocolKind::Bullshark];

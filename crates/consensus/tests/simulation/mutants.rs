@@ -3,13 +3,15 @@ use std::panic::{catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 use std::thread;
 
-use dwcp_consensus::{Mutation, ProtocolKind};
+use dwcp_consensus::Mutation;
+
+use crate::Sweep;
 
 /// Seeds after which a bug counts as missed.
 const SEEDS: u64 = 600;
 
 /// The seed that finds a bug; `None` where none of the first does. `hint` found it once and is tried first.
-fn found_by(protocol: ProtocolKind, mutation: Mutation, hint: u64) -> Option<u64> {
+fn found_by(protocol: Sweep, mutation: Mutation, hint: u64) -> Option<u64> {
     let seeds = super::number("DWCP_CONSENSUS_MUTANT_SEEDS", SEEDS);
     let finds = move |seed: &u64| catch_unwind(|| super::run(protocol, *seed, Some(mutation))).is_err();
     let search = move || std::iter::once(hint).chain(0..seeds).find(finds);
@@ -32,7 +34,7 @@ fn be_silent() {
     });
 }
 
-fn all_are_found(protocol: ProtocolKind, mutations: &[(Mutation, u64)]) {
+fn all_are_found(protocol: Sweep, mutations: &[(Mutation, u64)]) {
     be_silent();
     let found = mutations.iter().map(|(mutation, hint)| (*mutation, found_by(protocol, *mutation, *hint)));
     let found: Vec<_> = found.collect();
@@ -57,7 +59,7 @@ fn bugs_in_pbft_are_found() {
         (Mutation::LowestViewWins, 382),
         (Mutation::NewViewDropsLast, 7),
     ];
-    all_are_found(ProtocolKind::Pbft, &bugs);
+    all_are_found(Sweep::Pbft, &bugs);
 }
 
 /// Not shown to be found so far, and so not listed: `ParentsUncounted`, `CommitSupportSmall`, `LeaderPathUnchecked`,
@@ -73,5 +75,23 @@ fn bugs_in_bullshark_are_found() {
         (Mutation::VerticesUnchecked, 0),
         (Mutation::LostVotesAtOnce, 12),
     ];
-    all_are_found(ProtocolKind::Bullshark, &bugs);
+    all_are_found(Sweep::Bullshark, &bugs);
+}
+
+#[test]
+fn bugs_between_epochs_are_found() {
+    let bugs = [
+        (Mutation::EndIgnored, 0),
+        (Mutation::EpochUnbound, 0),
+        (Mutation::SessionsForgotten, 0),
+        (Mutation::EndUnproven, 5),
+        (Mutation::OriginUnchecked, 215),
+    ];
+    all_are_found(Sweep::Epochs, &bugs);
+}
+
+#[test]
+fn bugs_in_t_pbft_are_found() {
+    let bugs = [(Mutation::TrustsItself, 0), (Mutation::SessionsForgotten, 2)];
+    all_are_found(Sweep::TPbft, &bugs);
 }

@@ -1,5 +1,10 @@
 //! A simulated machine: one replica (or two with one key), its disk, its clock and its application.
-use dwcp_consensus::{Config, Parts, Replica, ReplicaId, Start, Time, start_hostile, start_mutant};
+use std::fmt;
+
+use dwcp_consensus::{
+    Anchor, Config, Corrupt, Crypto, Digest, EpochParts, Epochs, Maker, Mutation, Parts, Plan, ProtocolKind,
+    Replica, ReplicaId, Start, Time, start_hostile, start_mutant,
+};
 
 use crate::check::Application;
 use crate::disk::Disk;
@@ -26,7 +31,7 @@ pub(crate) struct Node {
 
 #[derive(Default)]
 pub(crate) struct Instance {
-    pub(crate) replica: Option<Box<dyn Replica>>,
+    pub(crate) replica: Option<Box<Epochs>>,
     pub(crate) disk: Disk,
     pub(crate) application: Application,
     pub(crate) signings: Signings,
@@ -35,6 +40,48 @@ pub(crate) struct Instance {
     pub(crate) tick: Option<Time>,
     /// Peers that a twin does not speak with.
     deaf_to: u128,
+}
+
+/// What a simulated machine brings for each epoch.
+pub(crate) struct Seat {
+    /// But for what an epoch's plan says.
+    config: Config,
+    liar: Option<Liar>,
+    seed: u64,
+    signings: Signings,
+    mutation: Option<Mutation>,
+}
+
+impl Seat {
+    /// One that does what it should.
+    pub(crate) fn honest(config: Config) -> Self {
+        Self { config, liar: None, seed: 0, signings: Signings::default(), mutation: None }
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "seat of {:?}", self.config.me)
+    }
+}
+
+impl Maker for Seat {
+    fn config(&self, plan: &Plan, binding: Digest) -> Option<Config> {
+        let of_plan = Config::of_plan(self.config.me, plan, binding, self.config.cluster)?;
+        let Config { plan, committee, binding, epoch, .. } = of_plan;
+        Some(Config { plan, committee, binding, epoch, ..self.config.clone() })
+    }
+
+    fn crypto(&self, _plan: &Plan) -> Box<dyn Crypto> {
+        Box::new(SimulatedKeys::new(self.config.me, self.signings.clone()))
+    }
+
+    fn replica(&self, kind: ProtocolKind, parts: Parts, now: Time) -> Result<Box<dyn Replica>, Corrupt> {
+        match self.liar {
+            Some(Liar::Lies(lies)) => start_hostile(kind, parts, now, lies, self.seed),
+            Some(Liar::Twins) | None => start_mutant(kind, parts, now, self.mutation),
+        }
+    }
 }
 
 impl Instance {
@@ -88,15 +135,18 @@ impl Node {
             _ => Start::Resume(instance.disk.records()),
         };
         instance.signings.borrow_mut().clear();
-        let crypto = Box::new(SimulatedKeys::new(self.id, instance.signings.clone()));
-        let parts = Parts { config, crypto, start };
-        let replica = match liar {
-            Some(Liar::Lies(lies)) => {
-                start_hostile(scenario.protocol, parts, now, lies, self.seed ^ instance.life)
-            }
-            Some(Liar::Twins) | None => start_mutant(scenario.protocol, parts, now, scenario.mutation),
+        let maker = Seat {
+            config,
+            liar,
+            seed: self.seed ^ instance.life,
+            signings: instance.signings.clone(),
+            mutation: scenario.mutation,
         };
-        instance.replica = Some(replica.expect("records are as they were written"));
+        let anchor = Anchor { plan: scenario.plan(), position: 0, origin: Digest::default() };
+        let mutation = scenario.mutation.filter(|_| self.is_correct);
+        let parts = EpochParts { me: self.id, maker: Box::new(maker), anchor, start, mutation };
+        let replica = Epochs::start(parts, now).expect("records are as they were written");
+        instance.replica = Some(Box::new(replica));
     }
 
     /// False where it was down already.

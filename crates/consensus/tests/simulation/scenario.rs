@@ -1,6 +1,6 @@
 //! What a seed decides before anything happens: how many replicas, how they are cut off, delayed and crashed, who lies
 //! and how.
-use dwcp_consensus::{Lies, MILLISECOND, Mutation, ProtocolKind, ReplicaId, Time};
+use dwcp_consensus::{Lies, MILLISECOND, Member, Mutation, Plan, ProtocolKind, ReplicaId, Rotation, Time};
 
 use crate::rng::Rng;
 
@@ -46,6 +46,11 @@ pub(crate) struct Scenario {
     pub(crate) dag_rounds_kept: u64,
     pub(crate) dag_rounds_max: u64,
     pub(crate) idle_delay: Time,
+    /// Of a thousand transactions, sent again although they were answered.
+    pub(crate) repeats: u64,
+    /// Mean time between two wishes for another epoch; 0 = none.
+    pub(crate) switches: Time,
+    pub(crate) rotation: Option<Rotation>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -100,18 +105,66 @@ impl Scenario {
             dag_rounds_kept: rng.pick(&[6, 10, 20, 50]),
             dag_rounds_max: rng.pick(&[80, 150, 400]),
             idle_delay: rng.pick(&[200, 1000]) * MILLISECOND,
+            repeats: 0,
+            switches: 0,
+            rotation: None,
         }
+    }
+
+    /// Epochs that end by wish: another protocol, fewer or more who vote.
+    pub(crate) fn with_switches(mut self, rng: &mut Rng) -> Self {
+        self.switches = rng.between(500, 3000) * MILLISECOND;
+        self.calm = self.calm.max(4 * SECOND);
+        self.repeats = 100;
+        if rng.chance(500) {
+            // Who comes back after others have gone on takes their state: from those who falsify it, too.
+            self.liars.iter_mut().for_each(|(_, liar)| match liar {
+                Liar::Lies(lies) => (lies.poisons, lies.silent, lies.withholds_from) = (true, false, 0),
+                Liar::Twins => {}
+            });
+            self.cuts = rng.between(1000, 4000) * MILLISECOND;
+        }
+        self
+    }
+
+    /// Epochs that end by themselves, with a committee smaller than the cluster.
+    pub(crate) fn with_rotation(mut self, rng: &mut Rng) -> Self {
+        self.repeats = 50;
+        let positions = self.checkpoint_interval * rng.between(3, 6);
+        // No more faulty replicas than the smallest committee bears, wherever they sit.
+        let faulty = (self.liars.len() + self.forgetful.len()) as u64;
+        let seats = rng.between((3 * faulty + 1).max(4), u64::from(self.replicas)) as u16;
+        self.rotation = Some(Rotation { positions, seats });
+        self
+    }
+
+    /// What the first epoch is made of.
+    pub(crate) fn plan(&self) -> Plan {
+        let member = |number| Member {
+            replica: ReplicaId(number),
+            keys: ([number as u8; 32], [0; 32]),
+            about: [number as u8][..].into(),
+        };
+        let members = (0..self.replicas).map(member).collect();
+        Plan::composed(0, self.protocol, members, self.rotation).expect("a sound plan")
     }
 
     pub(crate) fn liar_of(&self, replica: ReplicaId) -> Option<Liar> {
         self.liars.iter().find(|(liar, _)| *liar == replica.0).map(|(_, liar)| *liar)
     }
 
+    /// Whether a replica serves false states.
+    pub(crate) fn poisons(&self, replica: ReplicaId) -> bool {
+        matches!(self.liar_of(replica), Some(Liar::Lies(lies)) if lies.poisons)
+    }
+
     /// Slots or rounds that a replica may hold.
     pub(crate) fn log_max(&self) -> usize {
         match self.protocol {
-            ProtocolKind::Pbft => 2 * self.checkpoint_interval as usize,
-            ProtocolKind::Bullshark => (2 * self.dag_rounds_max + 2 * self.dag_rounds_kept) as usize,
+            ProtocolKind::Pbft | ProtocolKind::TPbft if self.switches == 0 => {
+                2 * self.checkpoint_interval as usize
+            }
+            _ => (2 * self.dag_rounds_max + 2 * self.dag_rounds_kept) as usize,
         }
     }
 

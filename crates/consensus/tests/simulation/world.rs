@@ -3,7 +3,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use dwcp_consensus::{Config, Digest, Input, Key, MILLISECOND, Output, ReplicaId, Time, TransactionId};
+use dwcp_consensus::{
+    Config, Digest, Input, Key, MILLISECOND, Output, Plan, ProtocolKind, Replica, ReplicaId, Time,
+    TransactionId, falsify_origin,
+};
 
 use crate::check::Check;
 use crate::disk::Item;
@@ -23,6 +26,9 @@ pub(crate) struct Summary {
     pub(crate) transfers: u64,
     pub(crate) leaders_given_up: u64,
     pub(crate) accused: u64,
+    pub(crate) epochs: u64,
+    /// Messages of the protocols themselves, point to point.
+    pub(crate) votes: u64,
     trace: u64,
 }
 
@@ -36,6 +42,8 @@ impl Summary {
         self.transfers += other.transfers;
         self.leaders_given_up += other.leaders_given_up;
         self.accused += other.accused;
+        self.epochs += other.epochs;
+        self.votes += other.votes;
     }
 }
 
@@ -50,6 +58,7 @@ enum Event {
     Crash,
     Restart { node: usize, lost: bool },
     Calm,
+    Switch,
 }
 
 pub(crate) struct World {
@@ -123,12 +132,23 @@ impl World {
             self.at(wait, Event::Crash);
         }
         self.at(self.scenario.calm, Event::Calm);
+        if self.scenario.switches > 0 {
+            let wait = self.rng.between(1, 2 * self.scenario.switches);
+            self.at(wait, Event::Switch);
+        }
     }
 
     /// Until everything submitted is applied everywhere.
     pub(crate) fn run(mut self) -> Summary {
         self.go();
         self.summarise()
+    }
+
+    /// As [`run`](Self::run); returns the plans of all epochs too.
+    pub(crate) fn run_and_list_plans(mut self) -> (Summary, Vec<Plan>) {
+        self.go();
+        let plans = self.check.plans();
+        (self.summarise(), plans)
     }
 
     /// As [`run`](Self::run); returns what the tap took, and the records of a replica.
@@ -161,6 +181,7 @@ impl World {
                 let last = bytes.last().copied().map_or(0, u64::from);
                 self.trace(&[to.node as u64, u64::from(from.0), bytes.len() as u64, last]);
                 let kind = (from.0, bytes.get(8).copied(), bytes.get(9).copied());
+                self.summary.votes += u64::from(kind.1 == Some(1));
                 let heard = self.heard.entry(kind).or_default();
                 *heard += 1;
                 let wanted = *heard <= TAPPED_MAX || heard.is_multiple_of(64);
@@ -184,6 +205,7 @@ impl World {
             Event::Crash => self.crash_some(),
             Event::Restart { node, lost } => self.start(node, lost),
             Event::Calm => self.network.calm(),
+            Event::Switch => self.switch(),
         }
     }
 
@@ -207,13 +229,15 @@ impl World {
 
     fn config(&self, me: ReplicaId) -> Config {
         let scenario = &self.scenario;
-        let mut config = Config::new(me, scenario.replicas, Digest([9; 32])).expect("enough replicas");
+        let mut config =
+            Config::of_plan(me, &scenario.plan(), Digest::default(), Digest([9; 32])).expect("a sound plan");
         config.checkpoint_interval = scenario.checkpoint_interval;
         config.leader_timeout = scenario.leader_timeout;
         config.leader_timeout_max = 8 * scenario.leader_timeout;
         config.batches_in_flight_max = scenario.batches_in_flight;
         config.block_batches_max = scenario.block_batches;
-        config.batch_bytes_max = 400;
+        config.batch_bytes_max =
+            if scenario.switches > 0 || scenario.rotation.is_some() { 6000 } else { 400 };
         config.dag_rounds_kept = scenario.dag_rounds_kept;
         config.dag_rounds_max = scenario.dag_rounds_max;
         config.idle_delay = scenario.idle_delay;
@@ -318,6 +342,13 @@ impl World {
             }
             // The application of a liar is of no interest.
             Output::Apply(_) | Output::Restore { .. } => {}
+            Output::Began(began) => {
+                if correct {
+                    self.summary.epochs = self.summary.epochs.max(began.plan.epoch);
+                    self.check.began(&began);
+                }
+            }
+            Output::Ended(_) => unreachable!("no machine sees the end of an epoch"),
             Output::Certain { .. } | Output::Refused { .. } => {}
             Output::Persist { .. } | Output::Forget { .. } => unreachable!("the disk takes records"),
         }
@@ -328,6 +359,8 @@ impl World {
         if !self.nodes[at.node].instances[at.instance].speaks_with(to) {
             return;
         }
+        let other = self.scenario.poisons(from).then(|| falsify_origin(bytes)).flatten();
+        let bytes = &other.map_or_else(|| bytes.clone(), Arc::from);
         let node = usize::from(to.0);
         for instance in 0..self.nodes[node].instances.len() {
             if !self.nodes[node].instances[instance].speaks_with(from) {
@@ -361,6 +394,9 @@ impl World {
             *at = now;
             sent.push(*sequence);
         }
+        if self.scenario.repeats > 0 && *submitted > 0 && self.rng.chance(self.scenario.repeats) {
+            sent.push(self.rng.between(1, *submitted));
+        }
         let over = *submitted == total && waiting.is_empty();
         for sequence in sent {
             let transaction = TransactionId { client, sequence };
@@ -376,6 +412,36 @@ impl World {
             let wait = self.rng.below(2 * self.scenario.pause) + MILLISECOND;
             self.at(wait, Event::Client { client });
         }
+    }
+
+    /// Everybody wants the same next epoch, as operators or a policy would; liars want another one.
+    fn switch(&mut self) {
+        let Some(newest) = self.newest_plan() else { return };
+        let mut plan = newest.clone();
+        plan.epoch += 1;
+        plan.protocol = self.rng.pick(&[ProtocolKind::Pbft, ProtocolKind::Bullshark]);
+        plan.committee = plan.members.iter().map(|member| member.replica).collect();
+        let turn = self.rng.below(plan.committee.len() as u64) as usize;
+        plan.committee.rotate_left(turn);
+        let mut other = plan.clone();
+        other.committee.reverse();
+        for node in 0..self.nodes.len() {
+            let is_correct = self.nodes[node].is_correct;
+            let wish = if is_correct || self.rng.chance(500) { &plan } else { &other };
+            for instance in 0..self.nodes[node].instances.len() {
+                let life = self.nodes[node].instances[instance].life;
+                self.input(Place { node, instance }, life, Input::Succeed(wish.clone()));
+            }
+        }
+        if !self.is_calm() {
+            let wait = self.rng.between(1, 2 * self.scenario.switches);
+            self.at(wait, Event::Switch);
+        }
+    }
+
+    fn newest_plan(&self) -> Option<Plan> {
+        let replicas = self.correct().filter_map(|node| node.instances[0].replica.as_ref());
+        replicas.map(|replica| replica.plan()).max_by_key(|plan| plan.epoch).cloned()
     }
 
     fn cut(&mut self) {
@@ -423,7 +489,12 @@ impl World {
         let mut text = format!("highest {}", self.check.highest());
         for node in &self.nodes {
             let figures = node.instances[0].replica.as_ref().map(|replica| replica.figures());
-            text += &format!("\n  {} correct {} {figures:?}", node.id.0, node.is_correct);
+            text += &format!(
+                "\n  {} correct {} at {:?} {figures:?}",
+                node.id.0,
+                node.is_correct,
+                node.position()
+            );
         }
         let mut heard: Vec<_> = self.heard.iter().map(|(kind, count)| (*count, *kind)).collect();
         heard.sort_unstable_by(|a, b| b.cmp(a));
