@@ -35,6 +35,8 @@ pub(crate) struct App {
     /// What the processes were started with.
     pub(crate) start_config: Config,
     pub(crate) journal: Arc<Journal>,
+    /// This node's part in a cluster, if it has any.
+    pub(crate) cluster: crate::cluster::Cluster,
     /// The store's file; copies are made beside it.
     pub(crate) store_file: std::path::PathBuf,
     sources: Sources,
@@ -129,6 +131,7 @@ impl App {
             node_id: node_id(config),
             start_config: config.clone(),
             journal,
+            cluster: crate::cluster::Cluster::new(std::path::Path::new("")),
             store_file: std::path::PathBuf::new(),
             sources,
             level,

@@ -3,6 +3,7 @@
 mod access;
 mod app;
 mod arguments;
+mod cluster;
 mod figures;
 mod health;
 mod http;
@@ -101,6 +102,7 @@ fn run(arguments: &Arguments, start: Start) -> anyhow::Result<()> {
     let (unfinished, next_job) = (recovered.unfinished.len(), recovered.next_id);
     let mut app = App::new(start, store, recovered, dwcp_sys::doorbell::Doorbell::create()?);
     app.store_file.clone_from(&places.store);
+    app.cluster = cluster::Cluster::new(&arguments.state_dir);
     let app = Arc::new(app);
     tracing::info!(
         component = "control",
@@ -127,6 +129,8 @@ async fn serve(app: &Arc<App>, places: &Places) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let notifier = Arc::new(Notifier::from_environment());
     let _listeners = http::start(app, places).await?;
+    resume_cluster(app).await;
+    tokio::spawn(cluster::adapt::run(Arc::clone(app)));
     tokio::spawn(monitor::run(Arc::clone(app), Arc::clone(&notifier)));
     notifier.send("READY=1");
     loop {
@@ -137,8 +141,18 @@ async fn serve(app: &Arc<App>, places: &Places) -> anyhow::Result<()> {
         }
     }
     notifier.send("STOPPING=1");
+    app.cluster.stop();
     tracing::info!(component = "control", "control stops; transfers go on in the dataplane");
     Ok(())
+}
+
+/// A cluster that cannot be gone on with keeps nothing else from working.
+async fn resume_cluster(app: &Arc<App>) {
+    let listen = app.settings().config.consensus.listen;
+    if let Err(error) = app.cluster.resume(listen).await {
+        tracing::error!(component = "acp", %error, "not a member of the cluster for now");
+        app.note_error("acp", "cluster", &error.to_string());
+    }
 }
 
 /// sysexits.h: something is wrong with the configuration.

@@ -6,7 +6,7 @@ pub mod baselines;
 pub mod bpf;
 pub mod door;
 pub mod features;
-pub mod identity;
+pub use dwcp_sys::identity;
 pub mod jobs;
 pub mod keeper;
 pub mod link;

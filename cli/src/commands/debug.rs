@@ -10,6 +10,7 @@ use crate::table::{Side, Table};
 pub(super) async fn run(context: &Context, part: &Debug) -> Result<Code, Failure> {
     match part {
         Debug::Ebpf => ebpf(context).await,
+        Debug::Consensus => super::cluster::debug(context).await,
     }
 }
 

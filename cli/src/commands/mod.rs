@@ -2,6 +2,7 @@
 mod auth;
 mod backup;
 mod breaker;
+mod cluster;
 mod compress;
 pub(crate) mod config;
 mod debug;
@@ -43,6 +44,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Compress(command) => compress::run(&context, &command),
         Command::Config(command) => config::run(&context, command).await,
         Command::CircuitBreaker(command) => breaker::run(&context, command).await,
+        Command::Cluster(command) => cluster::run(&context, command).await,
         Command::Events(arguments) => events::run(&context, events::Source::Events, &arguments).await,
         Command::Logs(arguments) => events::run(&context, events::Source::Logs, &arguments).await,
         Command::Wait { what } => wait::run(&context, what).await,

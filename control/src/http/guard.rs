@@ -237,9 +237,10 @@ fn audit(
     });
 }
 
-/// Copies of the state may be large.
+/// Copies of the state may be large; who joins a cluster waits for an epoch.
 fn timeout_of(path: &str) -> Duration {
-    if path == paths::BACKUP || path == paths::RESTORE { COPY_TIMEOUT } else { REQUEST_TIMEOUT }
+    let is_long = [paths::BACKUP, paths::RESTORE, paths::CLUSTER_MEMBERS].contains(&path);
+    if is_long { COPY_TIMEOUT } else { REQUEST_TIMEOUT }
 }
 
 fn is_public(path: &str) -> bool {

@@ -4,6 +4,7 @@ mod auth;
 mod backup;
 mod body;
 mod breakers;
+mod cluster;
 mod config;
 mod connection;
 mod documents;
@@ -165,6 +166,12 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(auth::list, auth::create))
         .routes(routes!(auth::revoke))
         .routes(routes!(auth::audit))
+        .routes(routes!(cluster::init))
+        .routes(routes!(cluster::list, cluster::join, cluster::leave))
+        .routes(routes!(cluster::token))
+        .routes(routes!(cluster::read_value, cluster::put_value, cluster::delete_value))
+        .routes(routes!(cluster::consensus, cluster::change_consensus))
+        .routes(routes!(cluster::suspects))
 }
 
 fn with_fallbacks(router: Router, app: &Arc<App>) -> Router {

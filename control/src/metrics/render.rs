@@ -76,6 +76,7 @@ pub(crate) fn render(app: &Arc<App>) -> String {
     if let Some((port, is_up)) = listener {
         page.sample(&[("port", &port.to_string())], is_up);
     }
+    super::cluster::cluster(&mut page, &app.cluster);
     requests(&mut page, app);
     process(&mut page, uptime);
     page.finish()

@@ -115,6 +115,20 @@ families! {
     "dwcp_tunnel_peer_lanes_lost_total" Counter "Lanes for tunnels that were lost while connections stood, which went on.";
     "dwcp_tunnel_peer_accepted_total" Counter "Connections to targets here that a peer asked for.";
     "dwcp_tunnel_peer_refused_total" Counter "Of those, refused: forbidden, or the target did not answer.";
+    "dwcp_acp_consensus_latency_seconds" Histogram "From submission of a command at this node to its application here.";
+    "dwcp_acp_consensus_failures_total" Counter "Probes that the cluster did not decide within 15 s.";
+    "dwcp_acp_transactions_total" Counter "Commands applied since control started, by algorithm.";
+    "dwcp_acp_messages_total" Counter "Messages between members: sent, received, dropped from full queues, refused as unsound.";
+    "dwcp_acp_deciding" Gauge "Whether the last probe came through, 0 or 1.";
+    "dwcp_acp_epoch" Gauge "Epoch of the cluster: each change of members, protocol or committee begins another.";
+    "dwcp_acp_epochs_total" Counter "Epochs begun since control started.";
+    "dwcp_acp_position" Gauge "Last position of the order that was applied here.";
+    "dwcp_acp_leaders_given_up_total" Counter "Leaders that this node gave up.";
+    "dwcp_acp_dag_depth_vertices" Gauge "Rounds or slots that are held above the last stable checkpoint.";
+    "dwcp_acp_committee_size" Gauge "Members whose votes count.";
+    "dwcp_acp_byzantine_suspects" Gauge "Members that were shown to have signed two statements that exclude each other.";
+    "dwcp_acp_trust" Gauge "Share of all trust that a member has, from 0 to 1; only where trust chooses the committee.";
+    "dwcp_acp_peers_reached" Gauge "Other members that this node is connected to.";
     "dwcp_backup_last_success_timestamp_seconds" Gauge "When the state was last backed up; absent until then.";
     "dwcp_backup_size_bytes" Gauge "Size of that copy.";
     "dwcp_http_requests_total" Counter "Requests to control by route, method and status.";
@@ -136,6 +150,20 @@ pub(super) const MAY_BE_EMPTY: &[&str] = &[
     "dwcp_amst_active_streams",
     "dwcp_transport_active_streams",
     "dwcp_link_capacity_bytes_per_second",
+    "dwcp_acp_consensus_latency_seconds",
+    "dwcp_acp_consensus_failures_total",
+    "dwcp_acp_transactions_total",
+    "dwcp_acp_messages_total",
+    "dwcp_acp_deciding",
+    "dwcp_acp_epoch",
+    "dwcp_acp_epochs_total",
+    "dwcp_acp_position",
+    "dwcp_acp_leaders_given_up_total",
+    "dwcp_acp_dag_depth_vertices",
+    "dwcp_acp_committee_size",
+    "dwcp_acp_byzantine_suspects",
+    "dwcp_acp_trust",
+    "dwcp_acp_peers_reached",
     "dwcp_backup_last_success_timestamp_seconds",
     "dwcp_backup_size_bytes",
     "dwcp_tls_certificate_expiry_timestamp_seconds",

@@ -9,6 +9,7 @@ use dwcp_abi::codec::Encoded;
 use dwcp_abi::disk::*;
 use dwcp_abi::link::{self, *};
 use dwcp_abi::shm::*;
+use dwcp_abi::wire::*;
 
 fn demand(name: &str, rendered: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -395,4 +396,55 @@ fn dump(words: &[AtomicU64]) -> String {
         }
     }
     text
+}
+
+#[test]
+fn clusters() {
+    let node = ReplicatedNode { signing: [1; 32], random: [2; 32], about: b"about" };
+    let protocol = ReplicatedProtocol { protocol: 2, positions: 1000, seats: 10 };
+    let put = ReplicatedPut { key: b"key", value: b"value", expected: u64::MAX };
+    let mut text = String::new();
+    let mut line = |name: &str, bytes: &[u8]| {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(text, "{name} {digits}").unwrap();
+    };
+    let mut bytes = [0; 512];
+    for command in [
+        ReplicatedCommand::Pass(0),
+        ReplicatedCommand::Put(put),
+        ReplicatedCommand::Delete(b"key"),
+        ReplicatedCommand::Admit(node),
+        ReplicatedCommand::Remove(3),
+        ReplicatedCommand::Protocol(protocol),
+    ] {
+        let length = command.encode(&mut bytes).unwrap();
+        assert_eq!(ReplicatedCommand::decode(&bytes[..length]), Ok(command));
+        line("command", &bytes[..length]);
+    }
+    for fact in [
+        ReplicatedFact::Protocol(protocol),
+        ReplicatedFact::Seat(ReplicatedSeat { replica: 3, node }),
+        ReplicatedFact::Value(ReplicatedValue { key: b"key", version: 7, value: b"value" }),
+    ] {
+        let length = fact.encode(&mut bytes).unwrap();
+        assert_eq!(ReplicatedFact::decode(&bytes[..length]), Ok(fact));
+        line("fact", &bytes[..length]);
+    }
+    let about =
+        ClusterAbout { fingerprint: [3; 32], name: b"paris", address: b"10.0.0.1:6000", region: b"eu" };
+    let length = about.encode(&mut bytes).unwrap();
+    line("about", &bytes[..length]);
+    let join = ClusterJoin { secret: [4; 16], signing: [5; 32], random: [6; 32], about: b"about" };
+    let length = join.encode(&mut bytes).unwrap();
+    line("join", &bytes[..length]);
+    let length = ClusterAdmitted { cluster: [7; 32], replica: 4 }.encode(&mut bytes).unwrap();
+    line("admitted", &bytes[..length]);
+    for kind in ClusterFrameKind::ALL {
+        let header = cluster_frame_header(*kind, 0x1234).unwrap();
+        assert_eq!(read_cluster_frame_header(&header), Ok((*kind, 0x1234)));
+        line("frame", &header);
+    }
+    assert!(cluster_frame_header(ClusterFrameKind::Message, CLUSTER_FRAME_BYTES_MAX + 1).is_err());
+    assert!(read_cluster_frame_header(&[0xff; 8]).is_err());
+    demand("cluster.txt", &text);
 }

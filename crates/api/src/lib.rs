@@ -7,6 +7,7 @@ mod backup;
 mod base64;
 mod breaker;
 pub mod client;
+mod cluster;
 mod config;
 mod health;
 mod node;
@@ -24,6 +25,10 @@ mod tunnel;
 pub use access::{AuditEntry, AuditList, AuditQuery, KeyCreated, KeyFigures, KeyList, KeyRequest, Role};
 pub use backup::BackupVerdict;
 pub use breaker::{BreakerFigures, BreakerReset, BreakerResetQuery, CircuitBreakers, PeerBreaker};
+pub use cluster::{
+    ClusterJoinRequest, ClusterLeaveQuery, ClusterMember, ClusterMembers, ClusterNode, ClusterPut,
+    ClusterToken, ClusterValue, ConsensusChange, ConsensusMessages, ConsensusStatus, ConsensusSuspects,
+};
 pub use config::{
     ConfigChange, ConfigChangeQuery, ConfigDocument, ConfigQuery, ConfigSection, ConfigText, ConfigVerdict,
     KeyChange,

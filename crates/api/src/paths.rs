@@ -77,8 +77,23 @@ pub const TRANSFER_EVENTS_PATTERN: &str = "/api/v1/dwcp/transfers/{id}/events";
 /// Tunnels: list (GET), add (POST), remove (DELETE).
 pub const TUNNELS: &str = "/api/v1/dwcp/tunnels";
 
+/// Begins a cluster (POST).
+pub const CLUSTER: &str = "/api/v1/dwcp/cluster";
+/// Members: list (GET), become one (POST), let one go (DELETE).
+pub const CLUSTER_MEMBERS: &str = "/api/v1/dwcp/cluster/members";
+/// Makes a token that admits a node (POST).
+pub const CLUSTER_TOKEN: &str = "/api/v1/dwcp/cluster/token";
+/// Replicated values, each below it.
+pub const CLUSTER_VALUES: &str = "/api/v1/dwcp/cluster/values";
+/// Route pattern of one replicated value: read (GET), set (PUT), remove (DELETE).
+pub const CLUSTER_VALUE_PATTERN: &str = "/api/v1/dwcp/cluster/values/{*key}";
+/// Route pattern of a consensus group: show (GET), change (PUT).
+pub const CONSENSUS_PATTERN: &str = "/api/v1/dwcp/consensus/{group}";
+/// Route pattern of a group's suspects.
+pub const CONSENSUS_SUSPECTS_PATTERN: &str = "/api/v1/dwcp/consensus/{group}/byzantine";
+
 /// Every path without a number in it.
-pub const ALL: [&str; 30] = [
+pub const ALL: [&str; 33] = [
     FLOWS,
     KERNEL,
     HEALTH,
@@ -109,6 +124,9 @@ pub const ALL: [&str; 30] = [
     RESTORE,
     AUTH_KEYS,
     AUDIT,
+    CLUSTER,
+    CLUSTER_MEMBERS,
+    CLUSTER_TOKEN,
 ];
 
 /// Path of one transfer; the `Location` of a created one.
@@ -121,6 +139,18 @@ pub fn transfer(id: TransferId) -> String {
 #[must_use]
 pub fn transfer_events(id: TransferId) -> String {
     format!("{TRANSFERS}/{id}/events")
+}
+
+/// Path of one replicated value.
+#[must_use]
+pub fn cluster_value(key: &str) -> String {
+    format!("{CLUSTER_VALUES}/{key}")
+}
+
+/// Path of a consensus group.
+#[must_use]
+pub fn consensus(group: &str) -> String {
+    CONSENSUS_PATTERN.replace("{group}", group)
 }
 
 #[cfg(test)]

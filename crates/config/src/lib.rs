@@ -20,9 +20,10 @@ pub use aliases::canonical;
 pub use keys::{Applies, EXPORT_KEYS, KEYS, Key, PEER_KEYS};
 pub use load::{Finding, Findings, Loaded, Origin, load, load_with, locate, parse};
 pub use model::{
-    Access, Algorithm, Api, Backend, CircuitBreaker, Class, Classes, Compression, Config, Congestion, Cores,
-    Dataplane, Ebpf, Environment, Export, ExportPeers, Guard, GuardMode, Hugepages, Identity, Level,
-    LogLevel, Mode, Monitoring, Peer, Recovery, Security, Transport, Workers,
+    Access, Algorithm, Api, Backend, CircuitBreaker, Class, Classes, Compression, Config, Congestion,
+    Consensus, ConsensusAlgorithm, Cores, Dataplane, Ebpf, Environment, Export, ExportPeers, Guard,
+    GuardMode, Hugepages, Identity, Level, LogLevel, Mode, Monitoring, Peer, Recovery, Security, Transport,
+    Workers,
 };
 pub use nearest::nearest;
 pub use overrides::{Changes, Overrides};

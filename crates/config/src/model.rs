@@ -38,6 +38,8 @@ pub struct Config {
     pub api: Api,
     /// Address of the peer port.
     pub peer_listen: SocketAddr,
+    /// Agreement with other nodes.
+    pub consensus: Consensus,
     /// Threads and memory of the dataplane.
     pub dataplane: Dataplane,
     /// Connections of programs, carried by peers.
@@ -133,6 +135,19 @@ pub struct Api {
     pub tls_listen: SocketAddr,
     /// Empty = `control.sock` in the run-time directory.
     pub socket: PathBuf,
+}
+
+/// `consensus.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the key table documents every field where operators read it")]
+pub struct Consensus {
+    pub listen: SocketAddr,
+    /// Empty = the address of `listen`, where that is one.
+    pub address: String,
+    pub algorithm: ConsensusAlgorithm,
+    pub adaptive_mode: bool,
+    pub committee_size: u16,
+    pub epoch_positions: u32,
 }
 
 /// `dataplane.*`
@@ -275,6 +290,8 @@ choices! {
     pub enum Environment { Production = "production", Staging = "staging", Development = "development", }
     /// What the links are like.
     pub enum Mode { Hybrid = "hybrid", Datacenter = "datacenter", Internet = "internet", }
+    /// How the members of a cluster agree.
+    pub enum ConsensusAlgorithm { Pbft = "pbft", Bullshark = "bullshark", TPbft = "tpbft", }
     /// Congestion control of the lanes.
     pub enum Congestion { Bbr = "bbr", Cubic = "cubic", Reno = "reno", Host = "host", }
     /// Codec.
@@ -344,6 +361,14 @@ impl Default for Config {
             recovery: Recovery { max_retries: 3, backoff: [1, 2, 4].map(Duration::from_secs).to_vec() },
             api: Api { listen: any(8080), tls_listen: any(8443), socket: PathBuf::new() },
             peer_listen: any(9000),
+            consensus: Consensus {
+                listen: any(6000),
+                address: String::new(),
+                algorithm: ConsensusAlgorithm::Pbft,
+                adaptive_mode: false,
+                committee_size: 10,
+                epoch_positions: 1000,
+            },
             dataplane: Dataplane {
                 workers: Workers::Auto,
                 cores: Cores::Auto,

@@ -54,6 +54,13 @@ impl Ed25519 {
         })
     }
 
+    /// Whether bytes are public keys. A member whose keys are none would make the keys of a whole epoch unusable.
+    #[must_use]
+    pub fn are_keys(keys: &PublicKeys) -> bool {
+        let signs = VerifyingKey::from_bytes(&keys.0).is_ok_and(|key| !key.is_weak());
+        signs && RandomPublicKey::from_bytes(keys.1).is_some()
+    }
+
     /// The public keys to tell the others.
     #[must_use]
     pub fn public_keys(signing: &[u8; 32], random: &[u8; 32]) -> Option<PublicKeys> {

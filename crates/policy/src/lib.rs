@@ -11,6 +11,7 @@ mod backoff;
 mod breaker;
 mod breakers;
 mod health;
+mod protocol;
 mod rate_limit;
 mod recovery;
 
@@ -19,5 +20,6 @@ pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerLimits, BreakerState};
 pub use breakers::{Breakers, Permit, Unproven};
 pub use health::{Component, ComponentState, Overall, Report, overall};
+pub use protocol::{ClusterSight, FaultAssumption, ProtocolChoice, ProtocolLimits, ProtocolSelector};
 pub use rate_limit::{RateLimiter, Verdict};
 pub use recovery::{Recovery, RecoveryLimits, RecoveryState};

@@ -1,6 +1,7 @@
 //! Safe wrappers of the kernel: what the two processes need of it and the standard library does not have.
 //!
-//! The only crate beside the kernel programs and `abi::bpf` that may contain `unsafe`. It decides nothing.
+//! The only crate beside the kernel programs and `abi::bpf` that may contain `unsafe`. It decides nothing. The node's
+//! identity stands here too: both processes show it, and its file is guarded by what the kernel says of it.
 
 pub mod buffers;
 pub mod confine;
@@ -8,6 +9,7 @@ pub mod doorbell;
 pub mod fds;
 #[cfg(feature = "hwloc")]
 mod hwloc;
+pub mod identity;
 pub mod link;
 pub mod proactor;
 pub mod process;

@@ -13,6 +13,7 @@
 mod ack;
 mod block;
 mod chunk;
+mod cluster;
 mod delta;
 mod entry;
 mod frame;
@@ -20,6 +21,7 @@ pub mod hello;
 mod job;
 mod ranges;
 mod recipe;
+mod replicated;
 mod tunnel;
 
 pub use ack::{Ack, RANGES_MAX, SequenceRange};
@@ -28,6 +30,11 @@ pub use block::{
     Names, REFERENCE_PLAIN_MAX, ZSTD_LEVEL_MAX,
 };
 pub use chunk::{CHUNK_HEAD_BYTES, ChunkHead, Codec, PACK_HEAD_BYTES, PackHead};
+pub use cluster::{
+    CLUSTER_ALPN, CLUSTER_FRAME_BYTES_MAX, CLUSTER_FRAME_HEADER_BYTES, CLUSTER_REASON_BYTES_MAX,
+    CLUSTER_TEXT_BYTES_MAX, ClusterAbout, ClusterAdmitted, ClusterFrameKind, ClusterJoin,
+    cluster_frame_header, read_cluster_frame_header,
+};
 pub use delta::{
     DELTA_HEAD_BYTES, DELTA_PIECE_BYTES, DELTA_SEGMENT_BYTES_MIN, DeltaHead, DeltaKind, PieceHead, STREAMS,
     Stream,
@@ -45,6 +52,10 @@ pub use job::{
 };
 pub use ranges::{CHUNK_RANGES_MAX, ChunkRanges};
 pub use recipe::{RECIPE_CHUNK_BYTES, RECIPE_CHUNKS_MAX, RECIPE_HEAD_BYTES, Recipe, RecipeChunk, RecipeHead};
+pub use replicated::{
+    REPLICATED_KEY_BYTES_MAX, REPLICATED_VALUE_BYTES_MAX, ReplicatedCommand, ReplicatedFact, ReplicatedNode,
+    ReplicatedProtocol, ReplicatedPut, ReplicatedSeat, ReplicatedValue,
+};
 pub use tunnel::{
     TUNNEL_FLAG_BLOCKED, TUNNEL_FLAG_CODED, TUNNEL_FLAG_OPENER, TUNNEL_HEADER_BYTES, TUNNEL_PAYLOAD_MAX,
     TUNNEL_TARGET_MAX, TUNNEL_TEXT_MAX, TUNNEL_WINDOW_FIRST, TunnelAck, TunnelFrame, TunnelHeader,

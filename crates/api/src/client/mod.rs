@@ -1,5 +1,6 @@
 //! Typed client of control's HTTP interface, over a unix socket or plain TCP. One connection per request: the
 //! command lives for a moment, and a connection that follows a transfer must not hold up another request.
+mod cluster;
 mod connection;
 mod error;
 mod events;

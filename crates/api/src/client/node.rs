@@ -224,7 +224,7 @@ impl Client {
     }
 
     /// A request that changes something, and its document.
-    async fn change<T: Document>(
+    pub(super) async fn change<T: Document>(
         &self,
         method: Method,
         path: &str,

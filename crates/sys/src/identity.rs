@@ -1,7 +1,7 @@
 //! Who this node is: an Ed25519 key and a self-signed certificate, made at the first start and kept in the state
 //! directory. Peers know the node by the certificate's [`Fingerprint`].
 //!
-//! `main` loads it, the [`crate::door`] shows it. Names and dates in the certificate mean nothing to anybody; there
+//! Both halves load it: the dataplane shows it on lanes, control between the members of a cluster. Names and dates in the certificate mean nothing to anybody; there
 //! is no authority and no revocation but taking the fingerprint out of the peers' configuration.
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -122,7 +122,9 @@ impl Identity {
         self.certified.cert.first().map_or(&[], |certificate| certificate.as_ref())
     }
 
-    pub(crate) fn certified(&self) -> &Arc<CertifiedKey> {
+    /// Key and certificate for TLS.
+    #[must_use]
+    pub fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
     }
 
