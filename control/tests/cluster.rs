@@ -5,6 +5,7 @@ mod support;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::{Control, Site, wait_for};
 
@@ -127,6 +128,11 @@ fn four_nodes_go_on_deciding_while_one_is_killed_and_comes_back() {
         let back = wait_for("the member to be back", || nodes[victim].value(&key));
         assert_eq!(back, "yes");
     }
+    // One that is there and says nothing, as behind a link that is down.
+    nodes[2].control().signal(Signal::SIGSTOP);
+    wait_for("a decision past a silent member", || nodes[0].put("while/silent", "yes"));
+    nodes[2].control().signal(Signal::SIGCONT);
+    assert_eq!(wait_for("the silent member", || nodes[2].value("while/silent")), "yes");
     // All at once: what was acknowledged is there.
     let last = nodes[2].put("plan/b", "kept").expect("decided");
     nodes.iter_mut().for_each(Node::kill);

@@ -96,8 +96,8 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "demo",
-        arguments: "[--data DIR] [--programs DIR] [--keep]",
-        summary: "set up, build, and see two nodes move this machine's files; DIR of programs instead of a build",
+        arguments: "[--cluster] [--data DIR] [--programs DIR] [--keep]",
+        summary: "set up, build, and see two nodes move this machine's files, or four agree; DIR of programs instead of a build",
         run: demo::run,
     },
     Command {

@@ -1,6 +1,7 @@
 //! `demo`: installs what is missing, builds, starts two nodes, sends real files of this machine from one to the other,
 //! fetches some back, compares everything, and shows the figures. This file is the order of events; nothing that it
 //! makes outlives it unless `--keep` says so.
+mod cluster;
 mod data;
 mod janitor;
 mod json;
@@ -48,14 +49,21 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
     };
     let started = Instant::now();
     let mut janitor = Janitor::start()?;
-    let result = show(&options, &programs, &mut janitor);
+    let result = match options.subject {
+        Subject::Transfers => show(&options, &programs, &mut janitor),
+        Subject::Cluster => cluster::show(&programs, &mut janitor),
+    };
     if options.afterwards == Afterwards::Keep {
         janitor.keep()?;
     }
     let cleaned = janitor.finish();
     result?;
     cleaned?;
-    println!("\ndemo: everything is equal at both ends ({:.1} s)", started.elapsed().as_secs_f64());
+    let shown = match options.subject {
+        Subject::Transfers => "everything is equal at both ends",
+        Subject::Cluster => "everything that was decided is the same at all four",
+    };
+    println!("\ndemo: {shown} ({:.1} s)", started.elapsed().as_secs_f64());
     Ok(Outcome::Done)
 }
 
@@ -64,6 +72,14 @@ struct Options {
     data: Option<PathBuf>,
     programs: Option<PathBuf>,
     afterwards: Afterwards,
+    subject: Subject,
+}
+
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Transfers,
+    Cluster,
 }
 
 /// What becomes of the nodes.
@@ -75,7 +91,8 @@ enum Afterwards {
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut options = Self { data: None, programs: None, afterwards: Afterwards::CleanUp };
+        let mut options =
+            Self { data: None, programs: None, afterwards: Afterwards::CleanUp, subject: Subject::Transfers };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -84,8 +101,9 @@ impl Options {
                     options.programs = Some(words.next().ok_or("--programs needs a directory")?.into())
                 }
                 "--keep" => options.afterwards = Afterwards::Keep,
+                "--cluster" => options.subject = Subject::Cluster,
                 other => {
-                    let known = ["--data", "--programs", "--keep"].into_iter();
+                    let known = ["--data", "--programs", "--keep", "--cluster"].into_iter();
                     return Err(format!("unknown argument '{other}'{}", suggest::hint(other, known)));
                 }
             }
