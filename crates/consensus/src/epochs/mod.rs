@@ -64,9 +64,6 @@ pub struct EpochParts {
     pub anchor: Anchor,
     /// What it finds on its disk.
     pub start: Start,
-    /// A deliberate bug.
-    #[cfg(feature = "mutations")]
-    pub mutation: Option<crate::mutation::Mutation>,
 }
 
 /// A replica through all epochs.
@@ -115,7 +112,7 @@ impl Epochs {
     /// # Errors
     /// [`Corrupt`] where a record is not what was written: start it again as [`Start::Lost`].
     pub fn start(parts: EpochParts, now: Time) -> Result<Self, Corrupt> {
-        let EpochParts { me, maker, anchor, start, .. } = parts;
+        let EpochParts { me, maker, anchor, start } = parts;
         let (kept, inner) = records::sort(start)?;
         let anchor = kept.record.map_or(anchor, |record| record.anchor);
         let binding = anchor.plan.binding(&anchor.origin);
@@ -141,7 +138,7 @@ impl Epochs {
             earlier: Figures::default(),
             served: BTreeMap::new(),
             #[cfg(feature = "mutations")]
-            mutation: parts.mutation,
+            mutation: None,
         };
         epochs.check_origin()?;
         if kept.is_new {
@@ -149,6 +146,12 @@ impl Epochs {
         }
         epochs.begin(inner)?;
         Ok(epochs)
+    }
+
+    /// Switches a deliberate bug on.
+    #[cfg(feature = "mutations")]
+    pub fn mutate(&mut self, mutation: Option<crate::mutation::Mutation>) {
+        self.mutation = mutation;
     }
 
     /// The plan of the epoch that it is in.

@@ -52,7 +52,7 @@ fn replica(protocol: ProtocolKind, config: &Config, start_with: Start) -> Option
     let plan = Plan { protocol, ..config.plan.clone() };
     let anchor = Anchor { plan, position: 0, origin: Digest::default() };
     let maker = Box::new(Seat::honest(config.clone()));
-    let parts = EpochParts { me: config.me, maker, anchor, start: start_with, mutation: None };
+    let parts = EpochParts { me: config.me, maker, anchor, start: start_with };
     let replica = Epochs::start(parts, 0).ok()?;
     Some(Box::new(replica))
 }

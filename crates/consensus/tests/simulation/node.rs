@@ -144,8 +144,9 @@ impl Node {
         };
         let anchor = Anchor { plan: scenario.plan(), position: 0, origin: Digest::default() };
         let mutation = scenario.mutation.filter(|_| self.is_correct);
-        let parts = EpochParts { me: self.id, maker: Box::new(maker), anchor, start, mutation };
-        let replica = Epochs::start(parts, now).expect("records are as they were written");
+        let parts = EpochParts { me: self.id, maker: Box::new(maker), anchor, start };
+        let mut replica = Epochs::start(parts, now).expect("records are as they were written");
+        replica.mutate(mutation);
         instance.replica = Some(Box::new(replica));
     }
 
