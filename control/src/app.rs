@@ -75,6 +75,8 @@ pub(crate) struct Shared {
     /// The dataplane speaks another version: only a person helps.
     pub(crate) is_version_wrong: bool,
     pub(crate) store_trouble: Option<String>,
+    /// How the cluster does that this node is in; `None` where it is in none.
+    pub(crate) agreement: Option<crate::cluster::Agreement>,
     pub(crate) is_reload_failed: bool,
     /// When the last copy of the state was made, and its bytes.
     pub(crate) backup: Option<(u64, u64)>,
@@ -116,6 +118,7 @@ impl App {
             link_trouble: None,
             is_version_wrong: false,
             store_trouble: None,
+            agreement: None,
             is_reload_failed: false,
             backup: None,
             metrics_listener: None,

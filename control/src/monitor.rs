@@ -42,7 +42,9 @@ async fn due(app: &App) {
 
 /// One round.
 pub(crate) fn turn(app: &Arc<App>) {
+    let agreement = app.cluster.agreement();
     app.change(|shared, now| {
+        shared.agreement = agreement;
         shared.jobs.handle_tick(now);
         if let Some(dataplane) = shared.dataplane.clone() {
             shared.figures = Figures::read(&dataplane, &shared.figures);

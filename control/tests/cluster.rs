@@ -2,6 +2,8 @@
 //! them back, change the protocol, and let one go. Each listens on a loopback address of its own.
 mod support;
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -186,4 +188,39 @@ fn the_same_request_is_applied_once() {
     let expected = json!({ "value": "3", "expected_version": 0 });
     let (status, problem) = nodes[0].ask("PUT", "/api/v1/dwcp/cluster/values/once", &expected);
     assert_eq!(status, 409, "{problem}");
+}
+
+#[test]
+fn strangers_and_used_tokens_get_nowhere() {
+    let nodes = cluster(2);
+    let (_, token) = nodes[0].ask("POST", "/api/v1/dwcp/cluster/token", &Value::Null);
+    let peer = token["peer"].as_str().expect("an address").to_owned();
+    // Noise, and connections that never say anything.
+    let noise = vec![0xa5; 4096];
+    let held: Vec<TcpStream> = (0..20)
+        .filter_map(|number| {
+            let mut stream = TcpStream::connect(&peer).ok()?;
+            if number % 2 == 0 {
+                // The other end may have closed already.
+                let _ = stream.write_all(&noise);
+            }
+            Some(stream)
+        })
+        .collect();
+    nodes[1].put("through/noise", "yes").expect("decided");
+    drop(held);
+    let stranger = Node::new(9);
+    let request = json!({ "peer": peer, "token": token["token"] });
+    let (status, answer) = stranger.ask("POST", MEMBERS, &request);
+    assert_eq!(status, 201, "{answer}");
+    let other = Node::new(10);
+    let (status, problem) = other.ask("POST", MEMBERS, &request);
+    assert_eq!(status, 422, "{problem}");
+    assert!(problem["detail"].as_str().unwrap_or_default().contains("used"), "{problem}");
+    // A token that names another member: whoever listens there is not the one that was meant.
+    let text = token["token"].as_str().unwrap_or_default();
+    let forged = format!("{}{}", &text[..text.len() - 2], if text.ends_with("00") { "01" } else { "00" });
+    let (status, problem) = other.ask("POST", MEMBERS, &json!({ "peer": peer, "token": forged }));
+    assert_eq!(status, 503, "{problem}");
+    nodes[0].put("afterwards", "yes").expect("decided");
 }

@@ -58,6 +58,17 @@ pub(crate) struct About {
     pub(crate) region: String,
 }
 
+/// Whether the members agree, as health wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Agreement {
+    /// The last probe came through.
+    Decides,
+    /// None had the time to.
+    Starts,
+    /// Why not.
+    Fails(String),
+}
+
 /// Why something about the cluster was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClusterError {
@@ -240,6 +251,19 @@ impl Cluster {
         if let Some(running) = self.slot().take() {
             running.stop();
         }
+    }
+
+    /// Whether the members agree; `None` where this node is alone.
+    pub(crate) fn agreement(&self) -> Option<Agreement> {
+        let view = self.member().ok()?.view();
+        Some(match (view.trouble, view.is_deciding, view.failures) {
+            (Some(trouble), ..) => Agreement::Fails(trouble),
+            (None, true, _) => Agreement::Decides,
+            (None, false, 0) => Agreement::Starts,
+            (None, false, _) => {
+                Agreement::Fails("a probe was not decided within 15 s: too many members are away".into())
+            }
+        })
     }
 
     fn is_alone(&self) -> Result<(), ClusterError> {

@@ -9,6 +9,7 @@ use dwcp_policy::{Component, Overall, RecoveryState, Report};
 
 use super::words::{FromPolicy, Translate};
 use crate::app::Shared;
+use crate::cluster::Agreement;
 use crate::figures::monotonic_ns;
 use crate::jobs::Now;
 use crate::recovery::Part;
@@ -30,6 +31,16 @@ pub(super) struct Verdict {
     pub(super) is_draining: bool,
     /// What components are made of, for the verbose document.
     pub(super) parts: Vec<PartHealth>,
+}
+
+/// A cluster that does not decide degrades the node and no more: transfers do not depend on it.
+fn consensus(agreement: Option<&Agreement>) -> (ComponentState, Option<String>) {
+    match agreement {
+        None => (ComponentState::Disabled, None),
+        Some(Agreement::Decides) => (ComponentState::Healthy, None),
+        Some(Agreement::Starts) => (ComponentState::Starting, None),
+        Some(Agreement::Fails(why)) => (ComponentState::Degraded, Some(why.clone())),
+    }
 }
 
 /// Looks at everything, tells recovery and breaker what was found, and judges.
@@ -66,7 +77,9 @@ pub(super) fn judge(shared: &mut Shared, config: &Config, round: Round, now: Now
         (Component::Transport, transport, detail),
         (Component::Compression, compression, None),
     ];
-    for component in [Component::Prediction, Component::Sync, Component::Consensus, Component::Placement] {
+    let (consensus, trouble) = consensus(shared.agreement.as_ref());
+    reports.push((Component::Consensus, consensus, trouble));
+    for component in [Component::Prediction, Component::Sync, Component::Placement] {
         reports.push((component, ComponentState::Disabled, None));
     }
     let plain =

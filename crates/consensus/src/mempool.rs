@@ -143,11 +143,15 @@ impl Core {
 
     /// Closes the open batch when it is its time.
     pub(crate) fn close_batch_in_time(&mut self) {
-        let full = self.mempool.open.len() >= self.config.batch_bytes_max * 7 / 8;
-        let due = self.mempool.closes_at(self.config.batch_delay).is_some_and(|due| due <= self.now);
-        if full || due {
+        if self.has_batch_to_close() {
             self.close_batch();
         }
+    }
+
+    /// Whether the open batch is full, or its time is over.
+    pub(crate) fn has_batch_to_close(&self) -> bool {
+        let full = self.mempool.open.len() >= self.config.batch_bytes_max * 7 / 8;
+        full || self.mempool.closes_at(self.config.batch_delay).is_some_and(|due| due <= self.now)
     }
 
     fn close_batch(&mut self) {

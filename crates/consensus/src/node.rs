@@ -153,7 +153,13 @@ impl<P: Protocol> Replica for Node<P> {
         self.core.now = self.core.now.max(now);
         match input {
             Input::Message { from, bytes } => self.handle_bytes(from, bytes),
-            Input::Submit { transaction, payload } => self.core.handle_submit(transaction, payload),
+            Input::Submit { transaction, payload } => {
+                self.core.handle_submit(transaction, payload);
+                // Nothing follows from a transaction until its batch is closed: thousands come in a turn.
+                if !self.core.has_batch_to_close() {
+                    return;
+                }
+            }
             Input::Snapshot { position, state } => self.core.handle_snapshot(position, &state),
             Input::Succeed(plan) => self.core.handle_wish(plan),
             Input::Tick => {}

@@ -179,7 +179,7 @@ fn live(
                 Event::Submit { first, count } => {
                     for number in first..first + count {
                         // A session has so many numbers in flight as are told apart.
-                        let client = u64::from(me) << 40 | number / SESSION;
+                        let client = (u64::from(me) << 40) | (number / SESSION);
                         let transaction = TransactionId { client, sequence: 1 + number % SESSION };
                         replica.handle(now(), Input::Submit { transaction, payload: &payload });
                     }
