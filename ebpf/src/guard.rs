@@ -37,7 +37,7 @@ fn dwcp_guard(context: TcContext) -> i32 {
 
 #[inline(always)]
 fn judge(source: &[u32; 4], rules: &GuardRules) -> Guarded {
-    if maps::DWCP_KNOWN.get_ptr(source).is_some() {
+    if maps::is_known(source, rules) {
         return Guarded::Known;
     }
     // Good to a tick, and a fifth of the exact one's cost.

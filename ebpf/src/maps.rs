@@ -5,8 +5,9 @@ use aya_ebpf::{
 };
 use dwcp_abi::bpf::{
     AggregateKey, Bucket, COUNTERS_LENGTH, Class, ClassPolicy, Counter, DEPARTURES_LENGTH_MAX, DSCP_LENGTH,
-    DepartureCounter, FLOWS_LENGTH_MAX, FQ_LENGTH, Flow, FlowKey, GuardRules, Guarded, KNOWN_LENGTH_MAX,
-    POLICY_LENGTH, PORTS_LENGTH, SELECTORS_LENGTH_MAX, SOURCES_LENGTH_MAX, Switch, fq_slot, port_place,
+    DepartureCounter, FLOWS_LENGTH_MAX, FQ_LENGTH, Flow, FlowKey, GuardRules, Guarded, KNOWN_LENGTH,
+    MORE_KNOWN_LENGTH_MAX, POLICY_LENGTH, PORTS_LENGTH, SELECTORS_LENGTH_MAX, SOURCES_LENGTH_MAX, Switch,
+    fq_slot, known_slots, port_place,
 };
 use dwcp_ebpf::class::Tables;
 
@@ -42,7 +43,9 @@ pub(crate) static DWCP_GUARD: Array<GuardRules> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static DWCP_GUARDED: PerCpuArray<u64> = PerCpuArray::with_max_entries(Guarded::COUNT, 0);
 #[map]
-pub(crate) static DWCP_KNOWN: HashMap<[u32; 4], u32> = HashMap::with_max_entries(KNOWN_LENGTH_MAX, 0);
+static DWCP_KNOWN: Array<[u32; 4]> = Array::with_max_entries(KNOWN_LENGTH, 0);
+#[map]
+static DWCP_MORE_KNOWN: HashMap<[u32; 4], u32> = HashMap::with_max_entries(MORE_KNOWN_LENGTH_MAX, 0);
 #[map]
 pub(crate) static DWCP_SOURCES: LruHashMap<[u32; 4], Bucket> =
     LruHashMap::with_max_entries(SOURCES_LENGTH_MAX, 0);
@@ -65,6 +68,18 @@ pub(crate) fn policy(class: u32) -> Option<&'static ClassPolicy> {
 #[inline(always)]
 pub(crate) fn has_fq(interface: u32) -> bool {
     DWCP_FQ.get(fq_slot(interface)).is_some_and(|&found| found == interface)
+}
+
+/// Whether the guard never holds an address back.
+#[inline(always)]
+pub(crate) fn is_known(address: &[u32; 4], rules: &GuardRules) -> bool {
+    // Empty slots hold zeroes, and no connection comes from there.
+    if *address == [0; 4] {
+        return false;
+    }
+    let [first, second] = known_slots(address);
+    let holds = |slot| DWCP_KNOWN.get(slot).is_some_and(|found| found == address);
+    holds(first) || holds(second) || rules.more_known != 0 && DWCP_MORE_KNOWN.get_ptr(address).is_some()
 }
 
 /// Adds one to a counter of this core.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, PerCpuArray},
+    maps::{Array, Map, MapInfo, PerCpuArray},
     programs::{Program, ProgramError},
 };
 use aya_log::EbpfLogger;
@@ -40,6 +40,7 @@ pub struct Programs {
     wants_lasting: bool,
     guard: Result<bool, String>,
     known: BTreeSet<IpAddr>,
+    rules: GuardRules,
     fq: BTreeSet<u32>,
     meter: Meter,
     complaints: Vec<String>,
@@ -56,11 +57,11 @@ impl Programs {
             Some((root, node)) => Pins::new(root, node),
             None => Err("not asked for".to_owned()),
         };
-        let earlier = pins.as_ref().ok().filter(|pins| pins.exist());
+        let earlier = pins.as_ref().ok().filter(|pins| pins.exist() && takes_over(&options, pins));
         let (mut ebpf, is_lasting) = match load_object(&options, earlier) {
             Ok(ebpf) => (ebpf, earlier.is_some()),
             Err(error) => {
-                // Nothing of a former life is believed: maps that the programs do not fit are thrown away.
+                // The verifier sees more than sizes.
                 let Some(pins) = earlier.filter(|_| matches!(error, Unavailable::Refused { .. })) else {
                     return Err(error);
                 };
@@ -86,6 +87,7 @@ impl Programs {
             wants_lasting: is_lasting,
             guard: Ok(false),
             known: BTreeSet::new(),
+            rules: GuardRules::default(),
             fq: BTreeSet::new(),
             meter: Meter::default(),
             complaints: Vec::new(),
@@ -127,7 +129,9 @@ impl Programs {
             return Ok(());
         }
         self.known = known;
-        tables::write_known(&mut self.ebpf, self.known.iter().copied())
+        let more_known = tables::write_known(&mut self.ebpf, self.known.iter().copied())?;
+        self.rules.more_known = more_known;
+        tables::write_guard(&mut self.ebpf, &self.rules)
     }
 
     /// Attaches to interfaces that have come, forgets those that have gone, passes the programs' lines to the log.
@@ -270,15 +274,17 @@ impl Programs {
             tracing::warn!(reason, "the peer port is not guarded");
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-        let rules = match (&self.guard, port) {
+        let more_known = self.rules.more_known;
+        self.rules = match (&self.guard, port) {
             (Ok(true), Some(port)) => GuardRules {
                 port: u64::from(port),
                 source_per_s: u64::from(policy.source_per_s),
                 total_per_s: (u64::from(policy.total_per_s) / cores).max(1),
+                more_known,
             },
-            _ => GuardRules::default(),
+            _ => GuardRules { more_known, ..GuardRules::default() },
         };
-        tables::write_guard(&mut self.ebpf, &rules)
+        tables::write_guard(&mut self.ebpf, &self.rules)
     }
 
     /// Pins everything, or takes the pins away.
@@ -333,6 +339,37 @@ impl std::fmt::Debug for Programs {
     }
 }
 
+/// Whether an earlier life's maps have the shape that this version's programs and tables want: nothing of a former life is
+/// believed. What has another shape is removed.
+fn takes_over(options: &Options, pins: &Pins) -> bool {
+    // Without its programs: only maps are made, and go again.
+    let fresh =
+        options.objects.iter().find(|path| path.is_file()).and_then(|path| Ebpf::load_file(path).ok());
+    let Some(fresh) = fresh else { return true };
+    let fits = |name: &str| {
+        let Some(wanted) = fresh.map(name).and_then(shape) else { return false };
+        // One that is missing is made.
+        MapInfo::from_pin(pins.map(name)).map_or(true, |found| shape_of(&found) == wanted)
+    };
+    let Some(name) = SHARED_MAPS.into_iter().find(|name| !fits(name)) else { return true };
+    tracing::warn!(map = name, "what an earlier life pinned has another shape: it is removed");
+    pins.remove();
+    false
+}
+
+/// Sizes of key and value, and how many there may be.
+fn shape(map: &Map) -> Option<[u32; 3]> {
+    let data = match map {
+        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) => data,
+        _ => return None,
+    };
+    data.info().ok().map(|info| shape_of(&info))
+}
+
+fn shape_of(info: &MapInfo) -> [u32; 3] {
+    [info.key_size(), info.value_size(), info.max_entries()]
+}
+
 /// The object with all programs in the kernel, on an earlier life's maps where there are some.
 fn load_object(options: &Options, earlier: Option<&Pins>) -> Result<Ebpf, Unavailable> {
     let object = options.objects.iter().find(|path| path.is_file());
@@ -367,7 +404,7 @@ fn is_shared(name: &str) -> bool {
 
 /// Maps that a policy lives in, which the next dataplane takes over. The rest (counters, the log's buffer) is new in
 /// each life.
-const SHARED_MAPS: [&str; 14] = [
+const SHARED_MAPS: [&str; 15] = [
     dwcp_abi::bpf::PORTS_MAP,
     dwcp_abi::bpf::DSCP_MAP,
     dwcp_abi::bpf::TUPLES_MAP,
@@ -380,6 +417,7 @@ const SHARED_MAPS: [&str; 14] = [
     dwcp_abi::bpf::FQ_MAP,
     dwcp_abi::bpf::GUARD_MAP,
     dwcp_abi::bpf::KNOWN_MAP,
+    dwcp_abi::bpf::MORE_KNOWN_MAP,
     dwcp_abi::bpf::SOURCES_MAP,
     dwcp_abi::bpf::TOTAL_MAP,
 ];

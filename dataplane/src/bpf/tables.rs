@@ -10,9 +10,10 @@ use aya::{
 };
 use dwcp_abi::bpf::{
     CGROUPS_MAP, Class, ClassPolicyWords, DSCP_LENGTH, DSCP_MAP, FQ_LENGTH, FQ_MAP, GUARD_MAP, GuardRules,
-    GuardRulesWords, KNOWN_LENGTH_MAX, KNOWN_MAP, MARKS_MAP, POLICY_MAP, PORT_OWN, PORTS_LENGTH, PORTS_MAP,
-    SELECTORS_LENGTH_MAX, SWITCH_MAP, SwitchWords, TUPLES_MAP, USES_CGROUPS, USES_DEPARTURE, USES_DSCP,
-    USES_MARKS, USES_TUPLES, address_words, fq_slot, mapped, port_place,
+    GuardRulesWords, KNOWN_LENGTH, KNOWN_MAP, MARKS_MAP, MORE_KNOWN_LENGTH_MAX, MORE_KNOWN_MAP, POLICY_MAP,
+    PORT_OWN, PORTS_LENGTH, PORTS_MAP, SELECTORS_LENGTH_MAX, SWITCH_MAP, SwitchWords, TUPLES_MAP,
+    USES_CGROUPS, USES_DEPARTURE, USES_DSCP, USES_MARKS, USES_TUPLES, address_words, fq_slot, known_slots,
+    mapped, port_place,
 };
 
 use super::{Policy, Selector, Unavailable, cgroup};
@@ -74,13 +75,28 @@ pub(super) fn write_guard(ebpf: &mut Ebpf, rules: &GuardRules) -> Result<(), Una
     set(ebpf, GUARD_MAP, 0, words)
 }
 
-/// Writes whom the guard never holds back.
+/// Writes whom the guard never holds back; how many of them have to be looked for in the second table.
 ///
 /// # Errors
 /// [`Unavailable::Map`].
-pub(super) fn write_known(ebpf: &mut Ebpf, known: impl Iterator<Item = IpAddr>) -> Result<(), Unavailable> {
-    let known = known.map(|address| (words(address), 1)).collect();
-    replace(ebpf, KNOWN_MAP, &known, KNOWN_LENGTH_MAX)
+pub(super) fn write_known(ebpf: &mut Ebpf, known: impl Iterator<Item = IpAddr>) -> Result<u64, Unavailable> {
+    let (slots, more) = place(known.map(words));
+    // First the second table: no address is in neither for a moment.
+    replace(ebpf, MORE_KNOWN_MAP, &more, MORE_KNOWN_LENGTH_MAX)?;
+    fill(ebpf, KNOWN_MAP, &slots, KNOWN_LENGTH)?;
+    Ok(more.len() as u64)
+}
+
+/// Each address in one of its two slots while there is room, the rest beside them.
+fn place(known: impl Iterator<Item = [u32; 4]>) -> (BTreeMap<u32, [u32; 4]>, BTreeMap<[u32; 4], u32>) {
+    let (mut slots, mut more) = (BTreeMap::new(), BTreeMap::new());
+    for address in known.filter(|address| *address != [0; 4]) {
+        match known_slots(&address).into_iter().find(|slot| !slots.contains_key(slot)) {
+            Some(slot) => drop(slots.insert(slot, address)),
+            None => drop(more.insert(address, 1)),
+        }
+    }
+    (slots, more)
 }
 
 /// Writes which interfaces keep departure times.
@@ -233,6 +249,18 @@ mod tests {
         assert_eq!(bits(&policy), USES_MARKS | USES_DSCP);
         policy.classes[1] = ClassPolicy { peer_bytes_per_s: 1, ..ClassPolicy::default() };
         assert_eq!(bits(&policy), USES_MARKS | USES_DSCP | USES_DEPARTURE);
+    }
+
+    #[test]
+    fn every_known_address_has_a_place() {
+        let addresses = (0..3000_u32).map(|number| mapped((0x0a00_0000 + number).to_be()));
+        let (slots, more) = place(addresses.clone().chain([[0; 4]]));
+        assert_eq!(slots.len() + more.len(), 3000);
+        assert!(more.len() < 600, "{} of 3000 did not find room in 8192 slots", more.len());
+        for address in addresses {
+            let is_there = known_slots(&address).iter().any(|slot| slots.get(slot) == Some(&address));
+            assert!(is_there || more.contains_key(&address));
+        }
     }
 
     #[test]

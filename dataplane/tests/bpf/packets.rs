@@ -9,8 +9,8 @@ use aya::{
 use dwcp_abi::bpf::{
     COUNTERS_MAP, Class, ClassPolicy, Counter, DSCP_MAP, Direction, FLOWS_MAP, FQ_MAP, Flow, FlowKey,
     FlowWords, GUARD_COUNTS_MAP, GUARD_MAP, GUARD_PROGRAM, GuardRules, Guarded, KNOWN_MAP, MARKS_MAP,
-    ODD_MAP, POLICY_MAP, PORTS_MAP, SWITCH_MAP, TUPLES_MAP, USES_DEPARTURE, USES_DSCP, USES_MARKS,
-    USES_TUPLES, counter_index, fq_slot, mapped, port_place,
+    MORE_KNOWN_MAP, ODD_MAP, POLICY_MAP, PORTS_MAP, SWITCH_MAP, TUPLES_MAP, USES_DEPARTURE, USES_DSCP,
+    USES_MARKS, USES_TUPLES, counter_index, fq_slot, known_slots, mapped, port_place,
 };
 
 use crate::support::object_or_skip;
@@ -287,7 +287,7 @@ fn an_aggregate_is_spread_over_time_where_fq_is_and_nowhere_else() {
 fn the_guard_counts_strangers_and_touches_nothing_else() {
     let Some(object) = object_or_skip() else { return };
     let mut loaded = Loaded::new(&object);
-    let rules = GuardRules { port: 7000, source_per_s: 5, total_per_s: 1_000_000 };
+    let rules = GuardRules { port: 7000, source_per_s: 5, total_per_s: 1_000_000, more_known: 0 };
     loaded.set(GUARD_MAP, 0, rules.words());
     let pass = |loaded: &Loaded, packet: &[u8]| loaded.pass(GUARD_PROGRAM, packet, &Beside::default()).0;
     let dropped = |loaded: &Loaded, packet: &[u8], count: usize| {
@@ -306,10 +306,16 @@ fn the_guard_counts_strangers_and_touches_nothing_else() {
     let mut other = frame(&[], 7000);
     other[29] = 77;
     assert!(dropped(&loaded, &other, 5) <= 1, "each source has its own rate");
-    loaded.insert(KNOWN_MAP, connection(7000).local, 1_u32);
+    let peer = connection(7000).local;
+    loaded.set(KNOWN_MAP, known_slots(&peer)[1], peer);
     assert_eq!(dropped(&loaded, &frame(&[0x8100], 7000), 100), 0, "a peer");
+    loaded.set(KNOWN_MAP, known_slots(&peer)[1], [0_u32; 4]);
+    loaded.insert(MORE_KNOWN_MAP, peer, 1_u32);
+    assert!(dropped(&loaded, &frame(&[], 7000), 100) >= 90, "nothing says that there are more");
+    loaded.set(GUARD_MAP, 0, GuardRules { more_known: 1, ..rules }.words());
+    assert_eq!(dropped(&loaded, &frame(&[], 7000), 100), 0, "a peer whose slots were taken");
     assert!(loaded.totals(GUARD_COUNTS_MAP, Guarded::SourceRate as u32) >= 90);
-    assert_eq!(loaded.totals(GUARD_COUNTS_MAP, Guarded::Known as u32), 100);
+    assert_eq!(loaded.totals(GUARD_COUNTS_MAP, Guarded::Known as u32), 200);
     // All strangers together.
     loaded.set(GUARD_MAP, 0, GuardRules { total_per_s: 3, ..rules }.words());
     let strangers = (0..200_u8).map(|host| {

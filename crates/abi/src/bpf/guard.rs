@@ -11,10 +11,12 @@ pub struct GuardRules {
     pub source_per_s: u64,
     /// Packets per second from all unknown addresses together, per core.
     pub total_per_s: u64,
+    /// Known addresses in [`MORE_KNOWN_MAP`]; 0 = it is not looked into.
+    pub more_known: u64,
 }
 
 /// [`GuardRules`] as they lie in the map.
-pub type GuardRulesWords = [u64; 3];
+pub type GuardRulesWords = [u64; 4];
 
 const _: () = assert!(size_of::<GuardRules>() == size_of::<GuardRulesWords>());
 
@@ -22,7 +24,7 @@ impl GuardRules {
     /// As they lie in the map.
     #[must_use]
     pub const fn words(&self) -> GuardRulesWords {
-        [self.port, self.source_per_s, self.total_per_s]
+        [self.port, self.source_per_s, self.total_per_s, self.more_known]
     }
 }
 
@@ -77,10 +79,28 @@ pub const GUARD_PROGRAM: &str = "dwcp_guard";
 pub const GUARD_MAP: &str = "DWCP_GUARD";
 /// Per-CPU array of `u64`, by [`Guarded`].
 pub const GUARD_COUNTS_MAP: &str = "DWCP_GUARDED";
-/// Hash from address (as in [`FlowKey`](super::FlowKey)) to 1: who is never held back.
+/// Array of addresses (as in [`FlowKey`](super::FlowKey)) that are never held back, each in one of its two
+/// [`known_slots`]; zero = none. An array and no hash, which would cost as much as reading the packet.
 pub const KNOWN_MAP: &str = "DWCP_KNOWN";
-/// Most entries of [`KNOWN_MAP`].
-pub const KNOWN_LENGTH_MAX: u32 = 4096;
+/// Slots of [`KNOWN_MAP`].
+pub const KNOWN_LENGTH: u32 = 8192;
+/// Hash from address to 1: those whose two slots were taken.
+pub const MORE_KNOWN_MAP: &str = "DWCP_MORE_KNOWN";
+/// Most entries of [`MORE_KNOWN_MAP`].
+pub const MORE_KNOWN_LENGTH_MAX: u32 = 4096;
+
+/// Where an address may stand in [`KNOWN_MAP`]: two places that are independent of each other, from one product
+/// (multiplicative hashing; the constant is 2⁶⁴ by the golden ratio).
+#[inline(always)]
+#[must_use]
+pub const fn known_slots(address: &[u32; 4]) -> [u32; 2] {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let high = (address[0] as u64) << 32 | address[1] as u64;
+    let low = (address[2] as u64) << 32 | address[3] as u64;
+    let mixed = (high.wrapping_mul(FACTOR) ^ low).wrapping_mul(FACTOR);
+    [(mixed >> 51) as u32 % KNOWN_LENGTH, (mixed >> 38) as u32 % KNOWN_LENGTH]
+}
+
 /// LRU hash from address to [`Bucket`].
 pub const SOURCES_MAP: &str = "DWCP_SOURCES";
 /// Most entries of [`SOURCES_MAP`].

@@ -11,7 +11,8 @@ pub use flow::{
 };
 pub use guard::{
     Bucket, BucketWords, GUARD_COUNTS_MAP, GUARD_MAP, GUARD_PROGRAM, GuardRules, GuardRulesWords, Guarded,
-    KNOWN_LENGTH_MAX, KNOWN_MAP, SOURCES_LENGTH_MAX, SOURCES_MAP, TOTAL_MAP,
+    KNOWN_LENGTH, KNOWN_MAP, MORE_KNOWN_LENGTH_MAX, MORE_KNOWN_MAP, SOURCES_LENGTH_MAX, SOURCES_MAP,
+    TOTAL_MAP, known_slots,
 };
 pub use policy::{
     AggregateKey, CGROUPS_MAP, ClassPolicy, ClassPolicyWords, DEPARTURE_COUNTS_MAP, DEPARTURES_LENGTH_MAX,
