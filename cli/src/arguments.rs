@@ -129,6 +129,8 @@ pub(crate) enum Command {
         /// Its name
         peer: String,
     },
+    /// Measure round trips to a peer over an authenticated connection
+    Ping(Ping),
     /// List the peers
     Peers,
     /// Print the version of the command and of the daemon
@@ -458,6 +460,19 @@ pub(crate) enum Config {
         /// Such as transport.max_streams
         key: String,
     },
+}
+
+/// Arguments of `ping`.
+#[derive(Debug, Args)]
+pub(crate) struct Ping {
+    /// Its name
+    pub(crate) peer: String,
+    /// How many
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) count: u32,
+    /// How long to wait between two
+    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    pub(crate) interval: Duration,
 }
 
 /// What to do with tunnels.

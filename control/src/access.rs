@@ -79,7 +79,9 @@ pub(crate) fn required(method: &axum::http::Method, path: &str) -> Role {
     if is_reading || path == paths::CONFIG_VALIDATE {
         return Role::Read;
     }
-    let is_daily = path.starts_with(paths::TRANSFERS) || [paths::BREAKER_RESET, paths::DRAIN].contains(&path);
+    let is_daily = path.starts_with(paths::TRANSFERS)
+        || path.starts_with(paths::PEERS)
+        || [paths::BREAKER_RESET, paths::DRAIN].contains(&path);
     if is_daily { Role::Operate } else { Role::Admin }
 }
 

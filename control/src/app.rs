@@ -50,7 +50,12 @@ pub(crate) struct App {
     is_stopping: AtomicBool,
     link_alive_ms: AtomicU64,
     wants_restart: AtomicBool,
+    pings: Mutex<std::collections::HashMap<u64, PingAnswer>>,
+    next_ping: AtomicU64,
 }
+
+/// Where the round trip in nanoseconds is awaited, or why there is none.
+type PingAnswer = tokio::sync::oneshot::Sender<Result<u64, String>>;
 
 /// What stands behind the lock.
 pub(crate) struct Shared {
@@ -146,6 +151,8 @@ impl App {
             is_stopping: AtomicBool::new(false),
             link_alive_ms: AtomicU64::new(0),
             wants_restart: AtomicBool::new(false),
+            pings: Mutex::default(),
+            next_ping: AtomicU64::new(1),
         }
     }
 
@@ -309,6 +316,31 @@ impl App {
         change
     }
 
+    /// Orders one round trip to a peer; `None` without a dataplane, or where too many are awaited.
+    pub(crate) fn ping(
+        self: &Arc<Self>,
+        peer: &str,
+    ) -> Option<tokio::sync::oneshot::Receiver<Result<u64, String>>> {
+        let token = self.next_ping.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = tokio::sync::oneshot::channel();
+        let mut pings = self.pings.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody awaits those whose requests have timed out.
+        pings.retain(|_, sender| !sender.is_closed());
+        if pings.len() >= PINGS_MAX {
+            return None;
+        }
+        pings.insert(token, sender);
+        drop(pings);
+        self.change(|shared, _| shared.jobs.command_ping(peer, token)).then_some(answer)
+    }
+
+    fn handle_pong(&self, pong: &dwcp_abi::link::Pong<'_>) {
+        let sender = self.pings.lock().unwrap_or_else(PoisonError::into_inner).remove(&pong.token);
+        let answer = if pong.rtt_ns > 0 { Ok(pong.rtt_ns) } else { Err(crate::jobs::clean(pong.text)) };
+        // A request that timed out needs no answer.
+        drop(sender.map(|sender| sender.send(answer)));
+    }
+
     /// Changes the tunnels that operators added; the dataplane hears of it with the next plan, which is made now.
     pub(crate) fn change_tunnels(&self, change: impl FnOnce(&mut Tunnels)) {
         change(&mut self.lock().tunnels);
@@ -421,6 +453,9 @@ impl App {
     }
 
     pub(crate) fn handle_event(self: &Arc<Self>, worker: usize, event: &Event<'_>) {
+        if let Event::Pong(pong) = event {
+            self.handle_pong(pong);
+        }
         let settings = self.settings();
         let strange = self.change(|shared, now| {
             if let Event::Tunnel(figures) = event {
@@ -506,6 +541,8 @@ fn unix_ms() -> u64 {
     Timestamp::from(SystemTime::now()).unix_ms()
 }
 
+/// Pings that may be awaited at once.
+const PINGS_MAX: usize = 64;
 const RECENT_ERRORS_MAX: usize = 20;
 /// Clients whose requests are counted at once.
 const CLIENTS_MAX: usize = 10_000;

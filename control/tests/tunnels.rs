@@ -98,6 +98,30 @@ fn an_address_that_is_taken_is_an_error_and_nothing_is_left_of_the_tunnel() {
 }
 
 #[test]
+fn a_ping_says_how_long_it_took_or_why_there_is_none() {
+    let site = Site::new();
+    let control = site.start();
+    let ping = |peer: &str| control.ask("POST", &format!("/api/v1/dwcp/peers/{peer}/ping"), "");
+    assert_eq!(ping("pari").status, 404);
+    assert_eq!(ping("paris").status, 503, "there is no dataplane");
+    let mut dataplane = FakeDataplane::start(site.dataplane_socket(), 1, 1);
+    dataplane.plans.recv().unwrap();
+    let answer = std::thread::scope(|scope| {
+        let asking = scope
+            .spawn(|| wait_for("a dataplane", || Some(ping("paris")).filter(|answer| answer.status == 200)));
+        while !asking.is_finished() {
+            dataplane.answer_some();
+        }
+        asking.join().unwrap().json()
+    });
+    assert_eq!(
+        (&answer["rtt_ns"], &answer["error"]),
+        (&1_500_000.into(), &serde_json::Value::Null),
+        "{answer}"
+    );
+}
+
+#[test]
 fn what_cannot_be_a_tunnel_is_refused_with_the_way_out() {
     let site = Site::new();
     site.configure("tunnels: {listen: ['9000 paris:web:80']}\n");

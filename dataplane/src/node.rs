@@ -39,6 +39,8 @@ pub struct Node {
     pub receive_trees: ReceiveTrees,
     /// How many lanes each peer should have, and has.
     pub keeper: Mutex<Keeper>,
+    /// The way to the tunnels' thread, once it is there.
+    pub tunnels: OnceLock<crate::tunnel::Tunnels>,
     /// How fast each peer may be sent to.
     pub paths: Mutex<Paths>,
     /// Addresses that lanes have stood to or from.
@@ -62,6 +64,8 @@ pub enum Inbox {
     Lane(Box<LaneReady>),
     /// A peer cannot be reached.
     DialFailed { peer: PeerName, text: Arc<str> },
+    /// What became of a ping, for control.
+    Pong { token: u64, rtt_ns: u64, text: String },
     /// Figures of tunnels, for control.
     Tunnels(Box<crate::tunnel::Report>),
     /// Finish what is in hand and end.
@@ -82,6 +86,7 @@ impl Node {
             flusher: Flusher::default(),
             receive_trees: ReceiveTrees::default(),
             keeper: Mutex::new(Keeper::default()),
+            tunnels: OnceLock::new(),
             paths: Mutex::new(Paths::default()),
             known: Mutex::new(BTreeSet::new()),
             serials: AtomicU64::new(0),

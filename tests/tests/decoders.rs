@@ -128,6 +128,7 @@ fn messages_of_the_link() {
         Command<'_>: Command::Cancel(CancelJob { job: 1 }),
         Command<'_>: Command::Forget(ForgetJob { job: 1 }),
         Command<'_>: Command::Snapshot(Snapshot { token: 1 }),
+        Command<'_>: Command::Ping(dwcp_abi::link::Ping { token: 1, peer }),
         Event<'_>: Event::Progress(progress),
         Event<'_>: Event::Finished(finished),
         Event<'_>: Event::Lane(LaneChange { peer, up: true, lanes: 3, encrypted: true, text }),
@@ -144,6 +145,19 @@ fn messages_of_the_link() {
             ceiling_bytes_per_s: 1,
             busy: 1,
             transitions: 1,
+        }),
+        Event<'_>: Event::Pong(dwcp_abi::link::Pong { token: 1, rtt_ns: 2, text }),
+        Event<'_>: Event::Tunnel(dwcp_abi::link::TunnelFigures {
+            listen: b"127.0.0.1:1",
+            peer,
+            target: b"db:5432",
+            state: dwcp_abi::link::TunnelState::Failed,
+            open: 1,
+            opened: 2,
+            refused: 3,
+            bytes_sent: 4,
+            bytes_received: 5,
+            text,
         }),
     );
 }

@@ -13,6 +13,7 @@ mod generate;
 mod identity;
 mod path;
 mod peers;
+mod ping;
 mod report;
 mod stats;
 mod status;
@@ -58,6 +59,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Identity => identity::run(&context).await,
         Command::Path { peer } => path::run(&context, &peer).await,
         Command::Tunnel(command) => tunnel::run(&context, command).await,
+        Command::Ping(arguments) => ping::run(&context, &arguments).await,
         Command::Peers => peers::run(&context).await,
         Command::Version => version::run(&context).await,
         Command::Completion { shell } => generate::completion(shell),

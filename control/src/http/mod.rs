@@ -13,6 +13,7 @@ mod guard;
 mod kernel;
 mod node;
 mod openapi;
+mod ping;
 mod probes;
 mod problem;
 mod tls;
@@ -142,6 +143,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(documents::peers))
         .routes(routes!(kernel::flows))
         .routes(routes!(kernel::kernel))
+        .routes(routes!(ping::ping))
         .routes(routes!(node::components))
         .routes(routes!(node::compression))
         .routes(routes!(node::drain_status, node::drain, node::undrain))

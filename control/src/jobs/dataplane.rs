@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use dwcp_abi::link::{
-    CancelJob, Command, Event, ForgetJob, JobFinished, JobProgress, JobState, Outcome, Snapshot,
+    CancelJob, Command, Event, ForgetJob, JobFinished, JobProgress, JobState, Outcome, Ping, Snapshot,
 };
 use dwcp_api::{Counts, TransferState};
 
@@ -100,7 +100,9 @@ impl Jobs {
                 self.handle_lost_events(worker);
                 Ok(())
             }
-            Event::Lane(_) | Event::Path(_) | Event::Tunnel(_) | Event::TunnelPeer(_) => Ok(()),
+            Event::Lane(_) | Event::Path(_) | Event::Tunnel(_) | Event::TunnelPeer(_) | Event::Pong(_) => {
+                Ok(())
+            }
         }
     }
 
@@ -271,6 +273,13 @@ impl Jobs {
         self.command(self.home_of(id), &Command::Forget(ForgetJob { job: id }));
     }
 
+    /// Lets the dataplane measure a round trip; false where there is none.
+    pub(crate) fn command_ping(&mut self, peer: &str, token: u64) -> bool {
+        let is_attached = self.workers() > 0;
+        self.command(PINGING_WORKER, &Command::Ping(Ping { token, peer: peer.as_bytes() }));
+        is_attached
+    }
+
     fn command(&mut self, worker: usize, command: &Command<'_>) {
         match encode::encode(command) {
             Ok(bytes) => self.push(worker, bytes),
@@ -320,5 +329,7 @@ pub(crate) fn clean(text: &[u8]) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_CHARS_MAX).collect()
 }
 
+/// Any would do: the tunnels' thread measures.
+const PINGING_WORKER: usize = 0;
 const TEXT_CHARS_MAX: usize = 1024;
 const COMMANDS_WAITING_MAX: usize = 8192;

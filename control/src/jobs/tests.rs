@@ -87,6 +87,7 @@ impl Bench {
                 Command::Cancel(_) => "cancel".into(),
                 Command::Forget(_) => "forget".into(),
                 Command::Snapshot(_) => "snapshot".into(),
+                Command::Ping(_) => "ping".into(),
             });
             self.jobs.handle_command_taken(0);
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::{
-    Attached, Command, Counts, Event, JobFinished, JobProgress, JobState, LINK_VERSION, Outcome, Setup,
+    Attached, Command, Counts, Event, JobFinished, JobProgress, JobState, LINK_VERSION, Outcome, Pong, Setup,
     SnapshotEnd,
 };
 use dwcp_abi::shm::{Consumer, Producer, RECORD_BYTES_MAX, WorkerCounter, WorkerFigures};
@@ -116,6 +116,11 @@ impl FakeDataplane {
         panic!("control said nothing");
     }
 
+    /// Answers what waits, or waits for a moment.
+    pub(crate) fn answer_some(&mut self) {
+        self.poll();
+    }
+
     /// Answers snapshots until there have been so many.
     pub(crate) fn wait_for_snapshots(&mut self, count: usize) {
         let begin = Instant::now();
@@ -142,6 +147,11 @@ impl FakeDataplane {
                     Command::Snapshot(snapshot) => self.answer(worker, snapshot.token),
                     Command::Send(send) => return Some(self.started(send.job, send.attempt, send.peer)),
                     Command::Fetch(fetch) => return Some(self.started(fetch.job, fetch.attempt, fetch.peer)),
+                    Command::Ping(ping) => {
+                        let text = if ping.peer == b"paris" { &b""[..] } else { b"nobody there" };
+                        let pong = Pong { token: ping.token, rtt_ns: 1_500_000, text };
+                        self.emit(worker, &Event::Pong(pong));
+                    }
                     Command::Cancel(cancel) => return Some(Said::Cancel(cancel.job)),
                     Command::Forget(forget) => {
                         self.known.remove(&forget.job);

@@ -127,6 +127,7 @@ fn commands() {
         Command::Cancel(CancelJob { job }),
         Command::Forget(ForgetJob { job }),
         Command::Snapshot(Snapshot { token: 0x3132_3334_3536_3738 }),
+        Command::Ping(Ping { token: 0x4142_4344_4546_4748, peer }),
     ];
     let mut text = format!("version {LINK_VERSION}\n");
     for command in all {
@@ -137,6 +138,7 @@ fn commands() {
             Command::Cancel(_) => "Cancel",
             Command::Forget(_) => "Forget",
             Command::Snapshot(_) => "Snapshot",
+            Command::Ping(_) => "Ping",
         };
         writeln!(text, "{name} {}", hex(&command)).unwrap();
     }
@@ -206,6 +208,7 @@ fn events() {
             bytes_received: 0x6162_6364_6566_6768,
             lanes_lost: 0x7172_7374_7576_7778,
         }),
+        Event::Pong(Pong { token: 0x0102_0304_0506_0708, rtt_ns: 0x1112_1314_1516_1718, text }),
     ];
     let mut rendered = format!("version {LINK_VERSION}\n");
     for event in all {
@@ -219,6 +222,7 @@ fn events() {
             Event::Path(_) => "Path",
             Event::Tunnel(_) => "Tunnel",
             Event::TunnelPeer(_) => "TunnelPeer",
+            Event::Pong(_) => "Pong",
         };
         writeln!(rendered, "{name} {}", hex(&event)).unwrap();
     }

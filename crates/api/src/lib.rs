@@ -14,6 +14,7 @@ mod node;
 mod path_text;
 pub mod paths;
 mod peers;
+mod ping;
 mod problem;
 mod schema;
 mod stats;
@@ -43,6 +44,7 @@ pub use node::{
 };
 pub use path_text::{PATH_BYTES_MAX, PathText, PathTextError};
 pub use peers::{PathLimit, PathMode, PeerFigures, PeerList, PeerPath, PeerState};
+pub use ping::PingAnswer;
 pub use problem::Problem;
 pub use schema::{Document, SchemaName};
 pub use stats::{BpfClass, BpfStats, CoreStats, FlowFigures, FlowList, KernelEntry, KernelReport, Stats};

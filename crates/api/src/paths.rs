@@ -91,6 +91,8 @@ pub const CLUSTER_VALUE_PATTERN: &str = "/api/v1/dwcp/cluster/values/{*key}";
 pub const CONSENSUS_PATTERN: &str = "/api/v1/dwcp/consensus/{group}";
 /// Route pattern of a group's suspects.
 pub const CONSENSUS_SUSPECTS_PATTERN: &str = "/api/v1/dwcp/consensus/{group}/byzantine";
+/// Route pattern of a round trip to a peer (POST).
+pub const PING_PATTERN: &str = "/api/v1/dwcp/peers/{name}/ping";
 
 /// Every path without a number in it.
 pub const ALL: [&str; 33] = [

@@ -74,6 +74,8 @@ impl Running {
         }
         running.node.close_workers();
         let (door, node) = (running.door.handle(), Arc::clone(&running.node));
+        // The first to say so has said it.
+        drop(node.tunnels.set(running.tunnels.clone()));
         running.threads.push(tunnel::start(tunnel_inbox, door, node)?);
         Ok(running)
     }

@@ -22,7 +22,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::door::{DialFailed, DoorHandle, LaneReady};
+use crate::door::{DialFailed, DoorHandle, LaneReady, PeerName};
 use crate::node::Node;
 use crate::plan::Plan;
 
@@ -44,6 +44,13 @@ pub enum Message {
     Lane(Box<LaneReady>),
     /// A lane for tunnels will not come.
     DialFailed(DialFailed),
+    /// Measure a round trip.
+    Ping {
+        /// Whose.
+        peer: PeerName,
+        /// Comes back with the answer.
+        token: u64,
+    },
     /// End everything.
     Stop,
 }

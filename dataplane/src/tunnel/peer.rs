@@ -29,6 +29,8 @@ pub(super) struct Peer {
     not_before: Option<Instant>,
     last_dial_error: Option<String>,
     last_used: Instant,
+    /// Pings that wait for their answers: token and when nobody waits any more.
+    pings: BTreeMap<u64, Instant>,
     figures: PeerReport,
 }
 
@@ -42,6 +44,8 @@ pub(super) struct Around<'a> {
     pub(super) asked: &'a mut Vec<(PeerName, ConnectionKey, Vec<u8>)>,
     /// Connections that ended before their target was connected.
     pub(super) withdrawn: &'a mut Vec<(PeerName, ConnectionKey)>,
+    /// Answers to pings: token, round trip in nanoseconds, why there was none.
+    pub(super) pongs: &'a mut Vec<(u64, u64, String)>,
     pub(super) now: Instant,
     /// The same on the core's clock.
     pub(super) time: Time,
@@ -61,6 +65,7 @@ impl Peer {
             not_before: None,
             last_dial_error: None,
             last_used: now,
+            pings: BTreeMap::new(),
             figures: PeerReport::default(),
         }
     }
@@ -99,17 +104,37 @@ impl Peer {
     }
 
     /// Lanes that will not come.
-    pub(super) fn dial_failed(&mut self, lanes: u16, reason: String, now: Instant) {
+    pub(super) fn dial_failed(&mut self, lanes: u16, reason: String, around: &mut Around<'_>) {
+        let (now, pongs) = (around.now, &mut *around.pongs);
         self.dialling = self.dialling.saturating_sub(lanes);
         let pause = PAUSE_FIRST.saturating_mul(1 << self.failures.min(8)).min(PAUSE_LAST);
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(now + pause);
+        for (token, _) in std::mem::take(&mut self.pings) {
+            if self.lanes.is_empty() {
+                pongs.push((token, 0, reason.clone()));
+            }
+        }
         self.last_dial_error = Some(reason);
+    }
+
+    /// Measures a round trip, once there is a lane.
+    pub(super) fn ping(&mut self, token: u64, around: &mut Around<'_>) {
+        self.last_used = around.now;
+        let failed = self.last_dial_error.as_ref().filter(|_| self.lanes.is_empty());
+        if let (Some(reason), true) = (failed, self.not_before.is_some_and(|instant| around.now < instant)) {
+            // Why there was none a moment ago is an answer, too.
+            return around.pongs.push((token, 0, reason.clone()));
+        }
+        if self.pings.len() < PINGS_MAX {
+            self.pings.insert(token, around.now + PING_PATIENCE);
+            self.mux.probe(token);
+        }
     }
 
     /// How many lanes to dial now. `is_wanted` = a listener leads here.
     pub(super) fn lanes_to_dial(&mut self, is_wanted: bool, now: Instant) -> u16 {
-        if !is_wanted && self.mux.count(Opener::Local) == 0 {
+        if !is_wanted && self.mux.count(Opener::Local) == 0 && self.pings.is_empty() {
             return 0;
         }
         if self.not_before.is_some_and(|instant| now < instant) {
@@ -343,6 +368,11 @@ impl Peer {
                         None => around.withdrawn.push((self.name.clone(), key)),
                     }
                 }
+                TunnelEvent::Probed { number, rtt_ns } => {
+                    if self.pings.remove(&number).is_some() {
+                        around.pongs.push((number, rtt_ns, String::new()));
+                    }
+                }
                 TunnelEvent::Silent { lane } => {
                     self.figures.lanes_lost += u64::from(!self.programs.is_empty());
                     tracing::warn!(peer = %self.name, lane = lane.0, "tunnel lane silent; its connections go on");
@@ -384,6 +414,7 @@ impl Peer {
     /// Time has passed. `is_wanted` = a listener leads here.
     pub(super) fn handle_time(&mut self, is_wanted: bool, around: &mut Around<'_>) {
         self.mux.handle_time(around.time);
+        self.pings.retain(|_, patience| *patience > around.now);
         let idle = around.now.saturating_duration_since(self.last_used);
         if is_wanted || !self.mux.connections().is_empty() || idle < IDLE_MAX {
             return;
@@ -428,6 +459,10 @@ impl Peer {
     }
 }
 
+/// Pings that may be under way.
+const PINGS_MAX: usize = 64;
+/// Nobody waits longer for an answer.
+const PING_PATIENCE: Duration = Duration::from_secs(10);
 /// One to use and one to fall back to at once.
 const LANES_WANTED: u16 = 2;
 /// Both ends may have dialled, and lanes that died may not be known to be dead.

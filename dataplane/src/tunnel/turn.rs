@@ -36,6 +36,7 @@ pub(super) struct Turn {
     peers: HashMap<PeerName, Peer>,
     asked: Vec<(PeerName, ConnectionKey, Vec<u8>)>,
     withdrawn: Vec<(PeerName, ConnectionKey)>,
+    pongs: Vec<(u64, u64, String)>,
     coding: Coding,
     scratch: Vec<u8>,
     reporter: Reporter,
@@ -63,6 +64,7 @@ impl Turn {
             peers: HashMap::new(),
             asked: Vec::new(),
             withdrawn: Vec::new(),
+            pongs: Vec::new(),
             coding: Coding::new(),
             scratch: vec![0; SCRATCH_BYTES],
             reporter: Reporter::new(start),
@@ -88,6 +90,9 @@ impl Turn {
             self.accept();
             amount = self.work();
             self.see_to_targets();
+            for (token, rtt_ns, text) in self.pongs.drain(..) {
+                self.node.post(REPORTING_WORKER, Inbox::Pong { token, rtt_ns, text });
+            }
             if Instant::now() >= self.next_chores {
                 self.chores();
             }
@@ -144,11 +149,23 @@ impl Turn {
                 Message::DialFailed(failed) => {
                     tracing::warn!(peer = %failed.peer, reason = failed.reason, "dial for tunnels failed");
                     self.at_peer(&failed.peer, |peer, around| {
-                        peer.dial_failed(failed.lanes, failed.reason.clone(), around.now);
+                        peer.dial_failed(failed.lanes, failed.reason.clone(), around);
                     });
                 }
+                Message::Ping { peer, token } => self.ping(&peer, token),
                 Message::Stop => self.is_stopping = true,
             }
+        }
+    }
+
+    fn ping(&mut self, name: &PeerName, token: u64) {
+        match self.way_to(name) {
+            Ok(()) => {
+                self.at_peer(name, |peer, around| peer.ping(token, around));
+                // Lanes are dialled at once where there are none.
+                self.next_chores = Instant::now();
+            }
+            Err(text) => self.node.post(REPORTING_WORKER, Inbox::Pong { token, rtt_ns: 0, text }),
         }
     }
 
@@ -356,7 +373,8 @@ impl Turn {
             let lanes = state.lanes_to_dial(wanted(&peer.name), now);
             let order = DialOrder { peer: peer.name.clone(), lanes, token: 0, purpose: Purpose::Tunnels };
             if lanes > 0 && self.door.dial(order).is_err() {
-                state.dial_failed(lanes, "the door takes no order at present".to_owned(), now);
+                let reason = "the door takes no order at present".to_owned();
+                self.at_peer(&peer.name, |peer, around| peer.dial_failed(lanes, reason, around));
             }
         }
         for name in known {
@@ -376,6 +394,7 @@ impl Turn {
             scratch: &mut self.scratch,
             asked: &mut self.asked,
             withdrawn: &mut self.withdrawn,
+            pongs: &mut self.pongs,
             now,
             time: now.duration_since(self.start).as_nanos() as u64,
         };
@@ -391,6 +410,7 @@ impl Turn {
             scratch: &mut self.scratch,
             asked: &mut self.asked,
             withdrawn: &mut self.withdrawn,
+            pongs: &mut self.pongs,
             now,
             time: now.duration_since(self.start).as_nanos() as u64,
         };

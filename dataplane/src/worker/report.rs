@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::{
     Command, Counts, Event, FetchJob, JobFinished, JobProgress, JobState, LaneChange, Outcome, PathFigures,
-    RingReset, SendJob, SnapshotEnd, strings,
+    Ping, Pong, RingReset, SendJob, SnapshotEnd, strings,
 };
 use dwcp_abi::shm::{Consumer, Producer, PushError, RECORD_BYTES_MAX};
 use dwcp_abi::shm::{WorkerCounter as Counter, WorkerFigures, WorkerStatsWriter};
@@ -18,6 +18,7 @@ use dwcp_sys::shm::Part;
 
 use super::{LocalJob, Token, Worker, WorkerError};
 use crate::door::PeerName;
+use crate::tunnel::Message;
 
 /// A worker's ends of the link.
 pub(super) struct Report {
@@ -142,6 +143,12 @@ impl Report {
         report.events(|event| self.say_if_room(event));
     }
 
+    pub(super) fn pong(&mut self, token: u64, rtt_ns: u64, text: &str) {
+        let text = &text.as_bytes()[..text.floor_char_boundary(TEXT_MAX)];
+        // The buffer for events that may be dropped is in use while commands are taken.
+        self.say_encoded(&Event::Pong(Pong { token, rtt_ns, text }));
+    }
+
     fn snapshot(&mut self, token: u64) {
         // What waits is part of the snapshot anyway.
         self.waiting.clear();
@@ -258,6 +265,19 @@ impl Worker {
             },
             Command::Forget(forget) => self.report.forget(forget.job),
             Command::Snapshot(snapshot) => self.report.snapshot(snapshot.token),
+            Command::Ping(ping) => self.ping(ping),
+        }
+    }
+
+    /// Tunnels' lanes measure it: they are there for small things.
+    fn ping(&mut self, ping: &Ping<'_>) {
+        let (peer, token) = (PeerName(ping.peer.into()), ping.token);
+        let is_known = self.node.plan().peers.iter().any(|known| known.name == peer);
+        match self.node.tunnels.get().filter(|_| is_known) {
+            Some(tunnels) => tunnels.post(Message::Ping { peer, token }),
+            None => {
+                self.report.pong(token, 0, "the peer is not in the plan: see `peers:` in the configuration")
+            }
         }
     }
 

@@ -83,6 +83,7 @@ impl Worker {
                     let peer = self.node.peer_id(&peer);
                     self.engine_input(Input::DialFailed { peer, text: &text });
                 }
+                Inbox::Pong { token, rtt_ns, text } => self.report.pong(token, rtt_ns, &text),
                 Inbox::Tunnels(report) => self.report.tunnels(&report),
                 Inbox::Stop => self.stopping = true,
             }

@@ -27,6 +27,7 @@ pub(crate) enum Heard {
     RingReset,
     Tunnel { listen: String, state: TunnelState, text: String },
     TunnelPeer { lanes: u16, lanes_lost: u64 },
+    Pong(u64, u64, String),
 }
 
 impl End {
@@ -106,6 +107,9 @@ impl Node {
                 state: tunnel.state,
                 text: String::from_utf8_lossy(tunnel.text).into_owned(),
             },
+            Event::Pong(pong) => {
+                Heard::Pong(pong.token, pong.rtt_ns, String::from_utf8_lossy(pong.text).into_owned())
+            }
             Event::TunnelPeer(peer) => Heard::TunnelPeer { lanes: peer.lanes, lanes_lost: peer.lanes_lost },
             Event::SnapshotEnd(end) => Heard::SnapshotEnd(end.token),
             Event::RingReset(_) => Heard::RingReset,

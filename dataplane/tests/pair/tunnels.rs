@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dwcp_abi::link::TunnelState;
+use dwcp_abi::link::{Command, Ping, TunnelState};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::data::bytes;
@@ -322,6 +322,33 @@ fn forbidden_and_absent_targets_are_refused_with_the_way_out() {
 /// The connection breaks off without a byte.
 fn is_refused(mut stream: TcpStream) -> bool {
     stream.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+}
+
+#[test]
+fn a_ping_makes_its_lane_and_says_why_it_cannot() {
+    let target = echo();
+    let mut scene = Scene::new(CLEAR, &target, true);
+    let dial = scene.relay.address.clone();
+    scene.near.tunnels.clear();
+    let named = scene.far.named("peer", &dial);
+    scene.near.know(&[named]);
+    for token in 1..4 {
+        scene.near.order(0, &Command::Ping(Ping { token, peer: b"peer" }));
+        scene.near.hear("an answer", |heard| {
+            matches!(heard, Heard::Pong(found, rtt_ns, text) if *found == token && *rtt_ns > 0 && text.is_empty())
+        });
+    }
+    for (peer, part) in [(&b"stranger"[..], "`peers:`"), (b"peer", "")] {
+        if part.is_empty() {
+            // Nobody there any more: the lanes go, and none comes.
+            scene.far.kill();
+        }
+        scene.near.until("the answer", |near| {
+            near.order(0, &Command::Ping(Ping { token: 9, peer }));
+            let heard = near.hear("an answer", |heard| matches!(heard, Heard::Pong(9, ..)));
+            matches!(heard, Heard::Pong(_, 0, text) if text.contains(part) && !text.is_empty())
+        });
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ messages! {
         Forget(ForgetJob) = 4,
         /// Report every job that the worker knows, then `SnapshotEnd`.
         Snapshot(Snapshot) = 5,
+        /// Measure one round trip to a peer; ends in a `Pong` event.
+        Ping(Ping<'a>) = 6,
     }
 }
 
@@ -68,6 +70,14 @@ records! {
     pub struct ForgetJob {
         /// Its id.
         pub job: u64,
+    }
+
+    /// Measure a round trip over an authenticated connection to a peer.
+    pub struct Ping<'a> {
+        /// Comes back in `Pong`.
+        pub token: u64,
+        /// Name of the peer in the plan.
+        pub peer: &'a [u8],
     }
 
     /// Ask for the state of all jobs.

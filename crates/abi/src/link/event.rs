@@ -20,6 +20,8 @@ messages! {
         Tunnel(TunnelFigures<'a>) = 7,
         /// All tunnelled connections with a peer; likewise.
         TunnelPeer(TunnelPeerFigures<'a>) = 8,
+        /// What became of a `Ping`. Not said where nobody answered: control's patience is the limit.
+        Pong(Pong<'a>) = 9,
     }
 }
 
@@ -124,6 +126,16 @@ records! {
         pub bytes_received: u64,
         /// Lanes lost while connections stood, which went on.
         pub lanes_lost: u64,
+    }
+
+    /// What became of a ping.
+    pub struct Pong<'a> {
+        /// The token of the command.
+        pub token: u64,
+        /// The round trip in nanoseconds; 0 = there was none.
+        pub rtt_ns: u64,
+        /// Why there was none; empty otherwise. UTF-8.
+        pub text: &'a [u8],
     }
 
     /// What is known of a path.

@@ -8,9 +8,9 @@ mod command;
 mod event;
 mod setup;
 
-pub use command::{CancelJob, Command, FetchJob, ForgetJob, JobOptions, SendJob, Snapshot};
+pub use command::{CancelJob, Command, FetchJob, ForgetJob, JobOptions, Ping, SendJob, Snapshot};
 pub use event::{
-    Counts, Event, JobFinished, JobProgress, JobState, LaneChange, Outcome, PathFigures, PathLimit,
+    Counts, Event, JobFinished, JobProgress, JobState, LaneChange, Outcome, PathFigures, PathLimit, Pong,
     RingReset, SnapshotEnd, TunnelFigures, TunnelPeerFigures, TunnelState,
 };
 pub use setup::{

@@ -7,7 +7,7 @@ use super::{Client, ClientError, check, percent_encode, to_json};
 use crate::{
     AuditList, BackupVerdict, BreakerReset, CircuitBreakers, ComponentList, ConfigChange, ConfigDocument,
     Document, DrainStatus, EventList, EventQuery, FlowList, Health, KernelReport, KeyCreated, KeyList,
-    KeyRequest, LogLines, TunnelAnswer, TunnelList, TunnelRequest, paths,
+    KeyRequest, LogLines, PingAnswer, TunnelAnswer, TunnelList, TunnelRequest, paths,
 };
 
 impl Client {
@@ -28,6 +28,15 @@ impl Client {
             Some(peer) => format!("{}?peer={}", paths::BREAKER_RESET, percent_encode(peer)),
             None => paths::BREAKER_RESET.to_owned(),
         };
+        self.change(Method::POST, &path, None, StatusCode::OK).await
+    }
+
+    /// `POST /api/v1/dwcp/peers/{name}/ping`: one round trip.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; that nobody answered is none.
+    pub async fn ping(&self, peer: &str) -> Result<PingAnswer, ClientError> {
+        let path = paths::PING_PATTERN.replace("{name}", &percent_encode(peer));
         self.change(Method::POST, &path, None, StatusCode::OK).await
     }
 

@@ -47,6 +47,8 @@ pub enum TunnelEvent {
     Reset { key: ConnectionKey, code: Code, text: String },
     /// Both directions have ended and the peer knows.
     Closed { key: ConnectionKey },
+    /// The answer to a `probe`: its number and the round trip in nanoseconds.
+    Probed { number: u64, rtt_ns: Time },
     /// Nothing came on the lane for too long: it is down already, and has to be closed.
     Silent { lane: TunnelLane },
     /// The lane belongs to a former life of the peer: it is down already, and has to be closed.

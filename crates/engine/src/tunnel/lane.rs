@@ -136,7 +136,8 @@ impl Mux {
     /// Lanes with something to send.
     #[must_use]
     pub fn lanes_with_frames(&self) -> Vec<TunnelLane> {
-        let wants = |lane: &Lane| !lane.is_mute && (lane.has_frames() || !self.resets.is_empty());
+        let is_due = !self.resets.is_empty() || !self.probes.is_empty();
+        let wants = |lane: &Lane| !lane.is_mute && (lane.has_frames() || is_due);
         self.lanes.iter().filter(|(_, lane)| wants(lane)).map(|(lane, _)| *lane).collect()
     }
 }

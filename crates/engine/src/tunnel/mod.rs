@@ -53,6 +53,9 @@ pub struct Mux {
     buffered_total: u64,
     /// Acknowledgements that wait for something to travel with.
     late_acks: bool,
+    /// Round trips that somebody wants to know: not sent yet, and when they were sent.
+    probes: VecDeque<u64>,
+    probes_sent: BTreeMap<u64, Time>,
 }
 
 /// An end to be said.
@@ -81,6 +84,8 @@ impl Mux {
             windows_total: 0,
             buffered_total: 0,
             late_acks: false,
+            probes: VecDeque::new(),
+            probes_sent: BTreeMap::new(),
         }
     }
 
@@ -228,6 +233,14 @@ impl Mux {
         incoming.end_taken = true;
         self.close_if_over(key);
         true
+    }
+
+    /// Measures a round trip on whatever lane speaks first. One that a lane takes with it is lost, as a packet would be.
+    pub fn probe(&mut self, number: u64) {
+        self.probes.push_back(number & !PROBE);
+        if self.probes.len() > PROBES_MAX {
+            self.probes.pop_front();
+        }
     }
 
     /// What happened since the last call.
@@ -382,6 +395,10 @@ impl Mux {
     }
 }
 
+/// Marks the pings that somebody asked for, beside those that watch lanes.
+const PROBE: u64 = 1 << 63;
+/// Probes that may wait, and that may be under way.
+const PROBES_MAX: usize = 64;
 /// Ends that wait to be said.
 const RESETS_MAX: usize = 4096;
 /// Connections that are remembered to have ended well.

@@ -45,6 +45,13 @@ impl Mux {
                 }
                 state.pongs.push_back(header.offset);
             }
+            TunnelKind::Pong if header.offset & super::PROBE != 0 => {
+                let number = header.offset & !super::PROBE;
+                if let Some(since) = self.probes_sent.remove(&number) {
+                    let rtt_ns = now.saturating_sub(since).max(1);
+                    self.events.push_back(TunnelEvent::Probed { number, rtt_ns });
+                }
+            }
             TunnelKind::Pong => state.handle_pong(header.offset, now),
             TunnelKind::Open => self.handle_open(key, frame.payload)?,
             TunnelKind::Accept => self.handle_accept(key),

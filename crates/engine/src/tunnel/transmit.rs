@@ -33,6 +33,13 @@ impl Mux {
         if let Some(number) = lane.pongs.pop_front() {
             return Some(tunnel_seal(TunnelKind::Pong, 0, 0, number, 0, bytes));
         }
+        if let Some(number) = self.probes.pop_front() {
+            self.probes_sent.insert(number, now);
+            if self.probes_sent.len() > super::PROBES_MAX {
+                self.probes_sent.pop_first();
+            }
+            return Some(tunnel_seal(TunnelKind::Ping, 0, 0, super::PROBE | number, 0, bytes));
+        }
         if let Some(reset) = self.resets.pop_front() {
             let words = TunnelReset { code: reset.code, text: reset.text.as_bytes() };
             let frame = tunnel_frame(TunnelKind::Reset, flag(reset.key), reset.key.number, 0, &words, bytes);

@@ -258,6 +258,7 @@ impl World {
                         wire.towards[end].clear();
                     }
                 }
+                TunnelEvent::Probed { .. } => panic!("seed {}: nobody asked", self.seed),
                 TunnelEvent::Stale { .. } => panic!("seed {}: nobody was started again", self.seed),
                 TunnelEvent::Opened { .. } | TunnelEvent::Readable { .. } | TunnelEvent::Writable { .. } => {}
             }
