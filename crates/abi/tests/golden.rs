@@ -127,7 +127,7 @@ fn commands() {
         Command::Cancel(CancelJob { job }),
         Command::Forget(ForgetJob { job }),
         Command::Snapshot(Snapshot { token: 0x3132_3334_3536_3738 }),
-        Command::Ping(Ping { token: 0x4142_4344_4546_4748, peer }),
+        Command::Ping(link::Ping { token: 0x4142_4344_4546_4748, peer }),
     ];
     let mut text = format!("version {LINK_VERSION}\n");
     for command in all {
