@@ -41,6 +41,7 @@ pub struct Programs {
     guard: Result<bool, String>,
     known: BTreeSet<IpAddr>,
     rules: GuardRules,
+    ports: tables::Ports,
     fq: BTreeSet<u32>,
     meter: Meter,
     complaints: Vec<String>,
@@ -88,6 +89,7 @@ impl Programs {
             guard: Ok(false),
             known: BTreeSet::new(),
             rules: GuardRules::default(),
+            ports: (!is_lasting).then(Default::default),
             fq: BTreeSet::new(),
             meter: Meter::default(),
             complaints: Vec::new(),
@@ -255,7 +257,7 @@ impl Programs {
     }
 
     fn write_tables(&mut self, policy: &Policy) -> Result<(), Unavailable> {
-        self.complaints = tables::write(&mut self.ebpf, policy, &self.options.ports)?;
+        self.complaints = tables::write(&mut self.ebpf, policy, &self.options.ports, &mut self.ports)?;
         for complaint in &self.complaints {
             tracing::warn!(complaint, "a selector is left out");
         }

@@ -37,6 +37,9 @@ impl Wanted {
     }
 }
 
+/// Words of [`PORTS_MAP`] that hold anything, as they were last written; `None` = an earlier life's, unknown.
+pub(super) type Ports = Option<BTreeMap<u32, u64>>;
+
 /// Writes everything that `policy` says; `own` are the ports that the node's lanes use. Gives back what could not be
 /// taken, one line each.
 ///
@@ -46,9 +49,18 @@ pub(super) fn write(
     ebpf: &mut Ebpf,
     policy: &Policy,
     own: &[(u16, Class)],
+    ports: &mut Ports,
 ) -> Result<Vec<String>, Unavailable> {
     let (wanted, complaints) = gather(policy, own);
-    fill(ebpf, PORTS_MAP, &wanted.ports, PORTS_LENGTH)?;
+    match ports.take() {
+        Some(before) => {
+            for &word in before.keys().chain(wanted.ports.keys()) {
+                set(ebpf, PORTS_MAP, word, wanted.ports.get(&word).copied().unwrap_or(0))?;
+            }
+        }
+        None => fill(ebpf, PORTS_MAP, &wanted.ports, PORTS_LENGTH)?,
+    }
+    *ports = Some(wanted.ports.clone());
     replace(ebpf, MARKS_MAP, &wanted.marks, SELECTORS_LENGTH_MAX)?;
     replace(ebpf, CGROUPS_MAP, &wanted.cgroups, SELECTORS_LENGTH_MAX)?;
     replace(ebpf, TUPLES_MAP, &wanted.tuples, SELECTORS_LENGTH_MAX)?;
