@@ -169,10 +169,12 @@ fn the_description_names_what_is_served() {
     assert!(description["openapi"].as_str().unwrap().starts_with("3.1"), "{description}");
     for (path, methods) in description["paths"].as_object().unwrap() {
         let gettable = methods.get("get").is_some();
-        if path.contains("{id}") || !gettable {
+        if path.contains('{') || !gettable {
             continue;
         }
         let answer = control.get(path);
-        assert!([200, 503].contains(&answer.status), "{path}: {}", answer.status);
+        // A node that is in no cluster says so.
+        let is_alone = answer.status == 404 && answer.json()["title"] == "No cluster";
+        assert!(is_alone || [200, 503].contains(&answer.status), "{path}: {}", answer.status);
     }
 }
