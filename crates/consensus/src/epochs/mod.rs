@@ -324,6 +324,8 @@ impl Epochs {
         }
         if epoch == self.epoch() || mutant!(self, EpochUnbound) {
             self.handle_inner(Input::Message { from, bytes });
+        } else {
+            self.refused += 1;
         }
     }
 }

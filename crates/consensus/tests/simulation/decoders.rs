@@ -33,11 +33,18 @@ fn sample(protocol: ProtocolKind) -> Sample {
         scenario.liars.clear();
         scenario.forgetful = vec![3];
         scenario.transactions = 20;
+        // In the last ones epochs end, so that what is said about that is among the messages.
+        let switches = seed >= 9;
+        if switches {
+            scenario = scenario.with_switches(&mut rng);
+        }
         let mut world = World::new(scenario, rng);
         world.tap = Some(Vec::new());
         let left = world.run_and_look();
         messages.extend(left.0);
-        records = left.1;
+        if !switches {
+            records = left.1;
+        }
     }
     let mut rng = Rng::new(0);
     let mut scenario = Scenario::new(protocol, &mut rng);

@@ -41,7 +41,7 @@ impl Sweep {
     fn seeds(self) -> u64 {
         match self {
             Self::Pbft | Self::Bullshark => 200,
-            Self::Epochs | Self::TPbft => 80,
+            Self::Epochs | Self::TPbft => 60,
         }
     }
 
