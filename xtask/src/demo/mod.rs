@@ -11,6 +11,7 @@ mod place;
 mod process;
 mod report;
 mod verify;
+mod versions;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -137,7 +138,7 @@ fn show(options: &Options, programs: &Path, janitor: &mut Janitor) -> Result<()>
     paris.meet(&berlin)?;
     println!("demo: each made its identity and knows the other by it: paris is {}", paris.fingerprint);
     let nodes = [&berlin, &paris];
-    let result = transfer(&choice, large_bytes, &run, nodes);
+    let result = transfer(&choice, large_bytes, (&run, programs), nodes);
     let (jobs, equal) = result.inspect_err(|_| {
         eprintln!("demo: the ends of the logs:{}{}", berlin.log_end(), paris.log_end());
     })?;
@@ -158,7 +159,7 @@ fn show(options: &Options, programs: &Path, janitor: &mut Janitor) -> Result<()>
 fn transfer(
     choice: &data::Choice,
     large_bytes: u64,
-    run: &Path,
+    (run, programs): (&Path, &Path),
     nodes: [&Node; 2],
 ) -> Result<(Vec<Job>, Equal)> {
     let [berlin, paris] = nodes;
@@ -208,6 +209,10 @@ fn transfer(
     jobs.push(make(&format!("{} fetched back", name.display()), &command, &arguments, nodes)?);
     equal = equal.and(verify::compare(small, &back.join(name))?);
 
+    let (versions, same) = versions::show(run, programs, nodes)?;
+    jobs.extend(versions);
+    equal = equal.and(same);
+
     berlin.show("status", &[OsStr::new("status")])?;
     Ok((jobs, equal))
 }
@@ -250,8 +255,8 @@ fn print_farewell(run: &Path, programs: &Path, nodes: [&Node; 2]) {
     println!("  rm -r {}", run.display());
 }
 
-/// Identities, logs, stores of two nodes, and what file systems need themselves.
-const ROOM_BYTES: u64 = 128 << 20;
+/// Identities, logs, stores of two nodes, versions of a program, and what file systems need themselves.
+const ROOM_BYTES: u64 = 512 << 20;
 const SHOWN_MAX: usize = 4;
 
 #[cfg(test)]

@@ -197,7 +197,28 @@ impl Node {
         self.home.join("log")
     }
 
-    fn wait_until<T>(&self, what: &str, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    /// Changes the configuration by a command, and waits until the dataplane works with it.
+    ///
+    /// # Errors
+    /// It is refused, or not taken over in time.
+    pub(super) fn change(&self, command: &str) -> Result<()> {
+        let generation =
+            || Ok::<_, anyhow::Error>(self.ask(&["stats"])?.text("node.plan_generation").to_owned());
+        let before = generation()?;
+        let words: Vec<&std::ffi::OsStr> = command.split(' ').map(std::ffi::OsStr::new).collect();
+        self.show(command, &words)?;
+        self.wait_until("to take over a setting", || Ok((generation()? != before).then_some(())))
+    }
+
+    /// Looks again and again until there is an answer.
+    ///
+    /// # Errors
+    /// There is none in time, or looking fails.
+    pub(super) fn wait_until<T>(
+        &self,
+        what: &str,
+        mut ready: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
         let started = Instant::now();
         loop {
             match ready() {
