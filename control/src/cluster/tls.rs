@@ -4,17 +4,12 @@ use std::sync::Arc;
 
 use dwcp_abi::wire::CLUSTER_ALPN;
 use dwcp_sys::identity::{Fingerprint, Identity};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use dwcp_sys::pinned::{Accept, PinnedVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
-    SignatureScheme,
-};
+use rustls::{ClientConfig, Error, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// What every handshake of this node has in common.
@@ -55,112 +50,17 @@ impl Tls {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    fn verifier(&self, expected: Option<Fingerprint>) -> Verifier {
-        Verifier { expected, algorithms: self.provider.signature_verification_algorithms }
+    fn verifier(&self, expected: Option<Fingerprint>) -> PinnedVerifier<Expected> {
+        PinnedVerifier::new(Expected(expected), self.provider.signature_verification_algorithms)
     }
 }
 
-/// Verifies that the other end holds the key of its certificate, and that it is the expected one where one is.
+/// The one node that is expected, or anybody who holds the key of what it shows.
 #[derive(Debug)]
-struct Verifier {
-    expected: Option<Fingerprint>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
+struct Expected(Option<Fingerprint>);
 
-impl Verifier {
-    fn certificate(&self, shown: &CertificateDer<'_>) -> Result<(), Error> {
-        let is_right = self.expected.is_none_or(|expected| Fingerprint::of_certificate(shown) == expected);
-        is_right
-            .then_some(())
-            .ok_or(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+impl Accept for Expected {
+    fn accepts(&self, shown: &Fingerprint) -> bool {
+        self.0.as_ref().is_none_or(|expected| expected == shown)
     }
-
-    fn signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        if signed.scheme != SignatureScheme::ED25519 {
-            return Err(Error::InvalidCertificate(CertificateError::BadSignature));
-        }
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.certificate(end_entity).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-}
-
-impl ClientCertVerifier for Verifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.certificate(end_entity).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-}
-
-/// Only TLS 1.3 is configured, so that rustls never asks.
-fn tls12() -> Error {
-    Error::General("TLS 1.2 is not spoken".to_owned())
 }

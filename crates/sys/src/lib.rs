@@ -1,7 +1,8 @@
 //! Safe wrappers of the kernel: what the two processes need of it and the standard library does not have.
 //!
 //! The only crate beside the kernel programs and `abi::bpf` that may contain `unsafe`. It decides nothing. The node's
-//! identity stands here too: both processes show it, and its file is guarded by what the kernel says of it.
+//! identity stands here too, and how others' are checked ([`pinned`]): both processes show it, and its file is guarded by
+//! what the kernel says of it.
 
 pub mod buffers;
 pub mod confine;
@@ -11,6 +12,7 @@ pub mod fds;
 mod hwloc;
 pub mod identity;
 pub mod link;
+pub mod pinned;
 pub mod proactor;
 pub mod process;
 pub mod queueing;

@@ -26,7 +26,7 @@ use super::Purpose;
 use super::exact::{ExactError, ExactReader, Step};
 use super::plan::{Payload, Plan};
 use super::tls::{ALPN, Tls};
-use super::verify::Verifier;
+use super::verify::{Verifier, presented};
 use crate::identity::Fingerprint;
 use crate::record::{LaneSecrets, RecordError};
 
@@ -194,7 +194,7 @@ impl Handshake {
             return Err(HandshakeError::Order("it is not complete"));
         };
         let fingerprint =
-            self.verifier.presented().ok_or(HandshakeError::Order("nobody was authenticated"))?;
+            presented(&self.verifier).ok_or(HandshakeError::Order("nobody was authenticated"))?;
         if self.connection.process_new_packets()?.plaintext_bytes_to_read() != 0 {
             return Err(HandshakeError::Order("bytes follow it in its record"));
         }
@@ -299,7 +299,7 @@ impl Handshake {
     /// The acceptor's `Welcome` or `Refuse`.
     fn answer(&mut self, hello: Hello, plan: &Plan) -> Result<(), HandshakeError> {
         self.check_alpn()?;
-        let presented = self.verifier.presented().ok_or(HandshakeError::Order("nobody was authenticated"))?;
+        let presented = presented(&self.verifier).ok_or(HandshakeError::Order("nobody was authenticated"))?;
         if plan.by_fingerprint(&presented).is_none() {
             return Err(HandshakeError::Identity { presented });
         }
@@ -386,7 +386,7 @@ fn feed(connection: &mut Connection, mut record: &[u8]) -> Result<(), HandshakeE
 
 fn identify(error: HandshakeError, verifier: &Verifier) -> HandshakeError {
     let refused = rustls::CertificateError::ApplicationVerificationFailure;
-    match (&error, verifier.presented()) {
+    match (&error, presented(verifier)) {
         (HandshakeError::Tls(rustls::Error::InvalidCertificate(kind)), Some(presented))
             if *kind == refused =>
         {

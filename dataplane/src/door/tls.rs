@@ -13,7 +13,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection};
 
 use super::plan::Plan;
-use super::verify::{Known, Verifier};
+use super::verify::{Known, Verifier, verifier};
 use crate::identity::{Fingerprint, Identity};
 
 /// The name that both ends must choose.
@@ -74,7 +74,7 @@ impl Tls {
     }
 
     fn verifier(&self, known: Known) -> Verifier {
-        Verifier::new(known, self.provider.signature_verification_algorithms)
+        verifier(known, self.provider.signature_verification_algorithms)
     }
 }
 
