@@ -4,12 +4,12 @@ use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::Outcome;
 use dwcp_abi::wire::{
     Ack, CHUNK_BYTES, ChunkHead, ChunkRanges, Code, Codec, ContentId, FLAG_OWNER, FRAME_HEADER_BYTES,
-    FetchRequest, FrameHeader, FrameKind, Held, JobAbort, JobAccept, JobOpen, ObjectEnd, ObjectOpened,
-    ObjectPlain, PACK_HEAD_BYTES, PackHead, checksum,
+    FetchRequest, FrameHeader, FrameKind, Held, JobAbort, JobAccept, JobDone, JobOpen, ObjectEnd,
+    ObjectOpened, ObjectPlain, PACK_HEAD_BYTES, PackHead, checksum,
 };
 use dwcp_engine::{
-    BufferId, Config, Engine, FileId, FoundObject, Input, JobKey, LaneEnd, LaneId, Leftovers, OpenedObject,
-    Output, Owner, PackId, PeerId, Place, TaskId,
+    BufferId, Config, Engine, FileId, FinalCheck, FoundObject, Input, JobKey, LaneEnd, LaneId, Leftovers,
+    OpenedObject, Output, Owner, PackId, PeerId, Place, TaskId,
 };
 
 const PEER: PeerId = PeerId(3);
@@ -403,4 +403,21 @@ fn a_chunk_that_cannot_be_made_is_asked_for_until_it_comes() {
     say(&mut engine, 0, (FrameKind::ObjectEnd, THEIR_JOB, 1), &end);
     let said = heard(&mut engine, 0);
     assert!(said.iter().any(|&(kind, _)| kind == FrameKind::ObjectPlain), "it may have got lost: {said:?}");
+}
+
+#[test]
+fn what_arrived_is_kept_also_where_the_jobs_end_overtakes_the_objects() {
+    let mut engine = engine_of(0, 1);
+    engine.handle(1, Input::Deltas { peer: PEER, pay: true });
+    let first = sending(&mut engine, 1);
+    let sent = send_all(&mut engine, first);
+    ack(&mut engine, 0, 65, &sent);
+    engine.handle(1, Input::SourceChecked { job: JOB, object: 1, check: FinalCheck::Unchanged });
+    outputs(&mut engine);
+    let done = say(&mut engine, 0, (FrameKind::JobDone, JOB, 1), &JobDone { failures: 0, text: b"" });
+    let kept = done.iter().find_map(|output| match output {
+        Output::CloseFile { object: 1, keep, .. } => *keep,
+        _ => None,
+    });
+    assert!(kept.is_some(), "{done:?}");
 }

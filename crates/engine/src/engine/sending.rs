@@ -417,8 +417,14 @@ impl Engine {
         for pack in send.work.packs.drain(..) {
             self.outputs.push_back(Output::DropPack { pack: pack.pack });
         }
+        // The word about an object may be on a slower lane than that about the whole job.
+        let arrived = outcome == Outcome::Done && self.deltas_pay(job.peer);
         for (&object, state) in &send.objects {
-            self.outputs.push_back(Output::CloseFile { job, object, file: state.file, keep: None });
+            let keep = match state.end {
+                Some(End::Sent(digest)) if arrived => Some(digest),
+                _ => None,
+            };
+            self.outputs.push_back(Output::CloseFile { job, object, file: state.file, keep });
         }
         self.outputs.push_back(Output::CloseScanner { job });
         self.tell_others(&Tell::JobGone { job });
