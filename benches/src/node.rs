@@ -197,8 +197,15 @@ impl Node {
         sources.extend(path);
         let worker = (job % u64::from(self.attached.workers)) as usize;
         let options = JobOptions { streams: lanes, skip_unchanged: false };
-        let order =
-            SendJob { job, attempt: 1, peer: b"peer", destination: b"data/", options, sources: &sources };
+        let order = SendJob {
+            job,
+            attempt: 1,
+            peer: b"peer",
+            destination: b"data/",
+            options,
+            filters: b"",
+            sources: &sources,
+        };
         let mut record = vec![0; RECORD_BYTES_MAX];
         let length = Command::Send(order).encode(&mut record)?;
         self.commands[worker].push(&record[..length])?;

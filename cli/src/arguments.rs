@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use dwcp_api::{EventQuery, TransferId, TransferQuery, TransferState};
 
+use crate::filters::Filters;
 use crate::units::parse_duration;
 
 /// Moves data between sites, and looks after the node that does it.
@@ -252,6 +253,8 @@ pub(crate) struct Job {
     /// Leave files alone whose size and time are equal at the receiver
     #[arg(long)]
     pub(crate) skip_unchanged: bool,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
     /// Print the transfer's id and leave; it goes on in the daemon
     #[arg(long, conflicts_with_all = ["progress", "cancel_on_interrupt"])]
     pub(crate) detach: bool,
@@ -802,6 +805,7 @@ mod tests {
             &["dwcp", "send", "--streams", "0", "a", "b:c"],
             &["dwcp", "send", "--streams", "1025", "a", "b:c"],
             &["dwcp", "send", "--detach", "--progress", "bar", "a", "b:c"],
+            &["dwcp", "send", "--exclude", "", "a", "b:c"],
             &["dwcp", "transfers", "show", "seven"],
             &["dwcp", "transfers", "--state", "bored"],
             &["dwcp", "--socket", "a", "--addr", "b", "status"],

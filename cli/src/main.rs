@@ -7,6 +7,7 @@ mod context;
 mod doctor;
 mod endpoint;
 mod exit;
+mod filters;
 mod follow;
 mod multicall;
 mod output;

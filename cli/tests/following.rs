@@ -53,14 +53,26 @@ fn the_end_decides_the_exit_code() {
 #[test]
 fn the_request_carries_what_was_asked() {
     let daemon = taking("done");
-    let ran =
-        daemon.run(&["fetch", "berlin:a:b", "berlin:/c", "/in", "--streams", "4", "--skip-unchanged", "-q"]);
+    let ran = daemon.run(&[
+        "fetch",
+        "berlin:a:b",
+        "berlin:/c",
+        "/in",
+        "--streams",
+        "4",
+        "--skip-unchanged",
+        "-q",
+        "--include",
+        "*.rs",
+        "--exclude",
+        "*",
+    ]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let request = daemon.requests.try_iter().find(|request| request.line == CREATE).unwrap();
     let body: serde_json::Value = serde_json::from_str(&request.body).unwrap();
     let expected = serde_json::json!({
         "direction": "fetch", "peer": "berlin", "sources": ["a:b", "/c"], "destination": "/in",
-        "options": {"streams": 4, "skip_unchanged": true},
+        "options": {"streams": 4, "skip_unchanged": true, "filters": [{"include": "*.rs"}, {"exclude": "*"}]},
     });
     assert_eq!(body, expected);
 }

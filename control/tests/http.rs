@@ -11,6 +11,14 @@ use support::{ORDER, Site, wait_for};
 
 const TRANSFERS: &str = "/api/v1/dwcp/transfers";
 
+fn filtered(filters: &str) -> String {
+    ORDER.replace(r#""direction""#, &format!(r#""options":{{"filters":[{filters}]}},"direction""#))
+}
+
+fn exclude(bytes: usize) -> String {
+    format!(r#"{{"exclude":"{}"}}"#, "x".repeat(bytes))
+}
+
 #[test]
 fn every_error_is_a_problem_that_names_the_way_out() {
     let site = Site::new();
@@ -33,6 +41,15 @@ fn every_error_is_a_problem_that_names_the_way_out() {
             "urn:dwcp:problem:invalid-request",
         ),
         ("POST", TRANSFERS, &ORDER.replace("paris", "pariss"), 422, "urn:dwcp:problem:unknown-peer"),
+        ("POST", TRANSFERS, &filtered(r#"{"exclude":""}"#), 400, "urn:dwcp:problem:invalid-request"),
+        ("POST", TRANSFERS, &filtered(&exclude(1024)), 422, "urn:dwcp:problem:invalid-request"),
+        (
+            "POST",
+            TRANSFERS,
+            &filtered(&vec![exclude(1); 257].join(",")),
+            422,
+            "urn:dwcp:problem:invalid-request",
+        ),
         (
             "POST",
             TRANSFERS,

@@ -4,7 +4,7 @@ mod support;
 use dwcp_abi::link::Outcome;
 use nix::sys::signal::Signal;
 use support::dataplane::{FakeDataplane, Said};
-use support::{Site, wait_for};
+use support::{ORDER, Site, wait_for};
 
 const FIRST: u64 = 0x1111;
 const SECOND: u64 = 0x2222;
@@ -72,6 +72,23 @@ fn kill_9_of_control_loses_nothing_at_any_step() {
     let control = site.start();
     assert_eq!(control.transfer(id)["state"], "done");
     assert_eq!(control.order(), id + 1);
+}
+
+/// A new attempt leaves out what the first one did.
+#[test]
+fn kill_9_of_control_keeps_what_is_left_out() {
+    let filters = r#"[{"include":"keep.o"},{"exclude":{"base64":"Ki7/"}}]"#;
+    let order = ORDER.replace(r#""direction""#, &format!(r#""options":{{"filters":{filters}}},"direction""#));
+    let site = Site::new();
+    let mut control = site.start();
+    let id = control.ask("POST", "/api/v1/dwcp/transfers", &order).json()["id"].as_u64().unwrap();
+    control.kill();
+    drop(control);
+    let control = site.start();
+    assert_eq!(control.transfer(id)["options"]["filters"].to_string(), filters);
+    let mut dataplane = FakeDataplane::start(site.dataplane_socket(), FIRST, 2);
+    assert_eq!(dataplane.next(), start(id, 1));
+    assert_eq!(dataplane.filters, b"\x01\x06\0keep.o\x02\x03\0*.\xff");
 }
 
 #[test]

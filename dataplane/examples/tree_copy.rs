@@ -1,6 +1,6 @@
 //! Copies a tree through scanner and receiver in one thread, without a network, to compare its cost with `cp -r`:
 //! `cargo run --release -p dwcp-dataplane --example tree_copy -- SOURCE DESTINATION`.
-use dwcp_dataplane::tree::{Base, Limits, Opening, Options, Receiver, Root, Scanner, Source};
+use dwcp_dataplane::tree::{Base, Filters, Limits, Opening, Options, Receiver, Root, Scanner, Source};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,7 @@ fn main() -> anyhow::Result<()> {
         anyhow::bail!("usage: tree_copy SOURCE DESTINATION");
     };
     let source = Source { base: Base::Local, path: source.as_bytes().to_vec() };
-    let mut scanner = Scanner::new(vec![source], Limits::default());
+    let mut scanner = Scanner::new(vec![source], Filters::default(), Limits::default());
     let root = Root::Local { destination: destination.as_bytes().to_vec() };
     let mut receiver = Receiver::open(root, *b"treecopy", Options::default())?;
     let mut pack = vec![0; 512 << 10];

@@ -11,9 +11,9 @@ use dwcp_abi::link::{
 use dwcp_abi::wire::hello::{Greeting, Hello, Refuse, VersionRange, Welcome};
 use dwcp_abi::wire::{
     Ack, BlockHeader, ChunkHead, ChunkRanges, Close, Code, Codec, ContentId, DELTA_HEAD_BYTES, DeltaHead,
-    DeltaKind, Entry, EntryHeader, EntryKind, FetchRequest, FrameHeader, FrameKind, Held, JobAbort,
-    JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain, Pack, PackHead,
-    Ping, Recipe, check_name, open_pack,
+    DeltaKind, Entry, EntryHeader, EntryKind, FetchRequest, FilterAction, FilterRule, FrameHeader, FrameKind,
+    Held, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain,
+    Pack, PackHead, Ping, Recipe, check_name, open_pack,
 };
 use dwcp_tests::sim::Rng;
 
@@ -82,7 +82,8 @@ fn frames_of_the_wire() {
         ChunkHead: head,
         PackHead: PackHead { number: 1, attempt: 2, reserved: 0 },
         JobOpen<'_>: JobOpen { attempt: 1, skip_unchanged: true, baselines: true, packs: 0, destination: b"/there" },
-        FetchRequest<'_>: FetchRequest { attempt: 1, skip_unchanged: false, sources: b"\x02\0/a" },
+        FetchRequest<'_>: FetchRequest { attempt: 1, skip_unchanged: false, sources: b"\x02\0/a", filters: b"\x02\x01\0*" },
+        FilterRule<'_>: FilterRule { action: FilterAction::Exclude, pattern: b"*.o" },
         JobAccept: JobAccept { question: true },
         ObjectOpened: ObjectOpened {
             object: 5,
@@ -116,8 +117,9 @@ fn messages_of_the_link() {
         bytes_resumed: 8,
         failures: 7,
     };
-    let send = SendJob { job: 1, attempt: 1, peer, destination: b"/d", options, sources };
-    let fetch = FetchJob { job: 1, attempt: 1, peer, destination: b"/d", options, sources };
+    let filters = &b"\x02\x01\0*"[..];
+    let send = SendJob { job: 1, attempt: 1, peer, destination: b"/d", options, filters, sources };
+    let fetch = FetchJob { job: 1, attempt: 1, peer, destination: b"/d", options, filters, sources };
     let progress =
         JobProgress { job: 1, attempt: 1, state: JobState::Running, scanned: true, lanes: 3, counts };
     let finished =

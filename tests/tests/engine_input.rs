@@ -291,7 +291,10 @@ impl Node {
             0 => {
                 self.handle(worker, Input::Send { job, attempt, destination: b"d", streams, skip_unchanged })
             }
-            1 => self.handle(worker, Input::Fetch { job, attempt, sources: b"s", streams, skip_unchanged }),
+            1 => self.handle(
+                worker,
+                Input::Fetch { job, attempt, sources: b"s", filters: b"f", streams, skip_unchanged },
+            ),
             _ => self.handle(worker, Input::Cancel { job }),
         }
     }

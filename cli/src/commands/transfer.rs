@@ -83,7 +83,11 @@ fn checked(request: TransferRequest) -> Result<TransferRequest, Failure> {
 }
 
 fn options(job: &Job) -> TransferOptions {
-    TransferOptions { streams: job.streams.unwrap_or(0), skip_unchanged: job.skip_unchanged }
+    TransferOptions {
+        streams: job.streams.unwrap_or(0),
+        skip_unchanged: job.skip_unchanged,
+        filters: job.filters.0.clone(),
+    }
 }
 
 async fn start(context: &Context, request: &TransferRequest, job: &Job) -> Result<Code, Failure> {
@@ -117,6 +121,7 @@ fn uncertain(error: ClientError) -> Failure {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use dwcp_api::{Filter, PathText};
 
     use super::*;
     use crate::arguments::{Cli, Command};
@@ -145,6 +150,18 @@ mod tests {
         assert!(failure.hint.unwrap().contains("dwcp fetch"));
         let failure = request(&["dwcp", "fetch", "/a", "berlin:/b"]).unwrap_err();
         assert!(failure.hint.unwrap().contains("dwcp send"));
+    }
+
+    #[test]
+    fn filters_keep_the_order_of_the_command_line() {
+        let line =
+            ["dwcp", "send", "--exclude", "*.o", "--include=/keep/", "/a", "--exclude", "*", "berlin:x"];
+        let pattern = |text: &str| PathText::new(text).unwrap();
+        let (objects, keep, all) = (pattern("*.o"), pattern("/keep/"), pattern("*"));
+        assert_eq!(
+            request(&line).unwrap().options.filters,
+            [Filter::Exclude(objects), Filter::Include(keep), Filter::Exclude(all)]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `dwcp transfers`: list, show, cancel, follow.
 
-use dwcp_api::{Direction, Transfer, TransferId, TransferQuery, TransferState};
+use dwcp_api::{Direction, Filter, Transfer, TransferId, TransferQuery, TransferState};
 
 use crate::arguments::{Transfers, TransfersCommand, TransfersList};
 use crate::context::Context;
@@ -115,6 +115,12 @@ fn details(transfer: &Transfer) -> String {
         line("From", &format!("{from}{source}"));
     }
     line("To", &format!("{to}{}", transfer.destination));
+    for filter in &transfer.options.filters {
+        match filter {
+            Filter::Include(pattern) => line("Include", &pattern.to_string()),
+            Filter::Exclude(pattern) => line("Exclude", &pattern.to_string()),
+        }
+    }
     let growing = if transfer.scanned || transfer.state.is_final() { "" } else { ", still counting" };
     line(
         "Bytes",

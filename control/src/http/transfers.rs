@@ -7,6 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use dwcp_abi::wire::{FILTER_LIST_BYTES_MAX, FILTER_PATTERN_BYTES_MAX, FILTERS_MAX, filter_rules};
 use dwcp_api::{
     Direction, PathText, Problem, SOURCES_MAX, Transfer, TransferId, TransferList, TransferQuery,
     TransferRequest, paths,
@@ -17,7 +18,7 @@ use super::body::read_json;
 use super::documents::json;
 use super::problem::Failure;
 use crate::app::App;
-use crate::jobs::{Cancel, JobRequest, Pace, fits_the_ring};
+use crate::jobs::{Cancel, JobRequest, Pace, fits_the_ring, join_filters};
 use crate::store::PageQuery;
 
 /// Orders a transfer; once this answers, it is durable.
@@ -39,7 +40,7 @@ pub(super) async fn create(
     let request = JobRequest::from(request);
     if !fits_the_ring(&request) {
         return Err(Failure::impossible(
-            "the sources are too long for one transfer (16 KiB together): order several",
+            "the sources and filters are too long for one transfer (16 KiB together): order several",
         ));
     }
     if let Some(key) = &key
@@ -116,7 +117,17 @@ fn check_options(request: &TransferRequest) -> Result<(), Failure> {
     if request.sources.is_empty() || request.sources.len() > SOURCES_MAX {
         return Err(Failure::impossible(format!("sources must be 1 to {SOURCES_MAX} paths")));
     }
-    Ok(())
+    check_filters(&join_filters(&request.options.filters))
+}
+
+fn check_filters(list: &[u8]) -> Result<(), Failure> {
+    match filter_rules(list).find_map(Result::err) {
+        Some(error) => Err(Failure::impossible(format!(
+            "options.filters must be at most {FILTERS_MAX} patterns of at most {FILTER_PATTERN_BYTES_MAX} bytes, and \
+             {FILTER_LIST_BYTES_MAX} together: {error}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn check_paths(request: &TransferRequest) -> Result<(), Failure> {

@@ -2,7 +2,8 @@
 use dwcp_abi::codec::{CodecError, Encoded, SHORT_BYTES_MAX};
 use dwcp_abi::link::{Command, FetchJob, JobOptions, SendJob};
 use dwcp_abi::shm::RECORD_BYTES_MAX;
-use dwcp_api::{Direction, PathText};
+use dwcp_abi::wire::FilterAction;
+use dwcp_api::{Direction, Filter, PathText};
 
 use super::record::{JobRecord, JobRequest};
 
@@ -18,6 +19,20 @@ pub(crate) fn join_paths(paths: &[PathText]) -> Vec<u8> {
     list
 }
 
+/// Rules in the form of the link and of the store.
+pub(crate) fn join_filters(filters: &[Filter]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for filter in filters {
+        let (action, pattern) = match filter {
+            Filter::Include(pattern) => (FilterAction::Include, pattern),
+            Filter::Exclude(pattern) => (FilterAction::Exclude, pattern),
+        };
+        list.push(action as u8);
+        list.extend_from_slice(&join_paths(std::slice::from_ref(pattern)));
+    }
+    list
+}
+
 /// Whether the request can be told to the dataplane in one command.
 pub(crate) fn fits_the_ring(request: &JobRequest) -> bool {
     let record = JobRecord::new(0, std::sync::Arc::new(request.clone()), 0);
@@ -27,17 +42,18 @@ pub(crate) fn fits_the_ring(request: &JobRequest) -> bool {
 /// The command that starts the record's attempt.
 pub(super) fn start(record: &JobRecord) -> Result<Vec<u8>, CodecError> {
     let request = &record.request;
-    let sources = join_paths(&request.sources);
+    let (sources, filters) = (join_paths(&request.sources), join_filters(&request.options.filters));
+    let (sources, filters) = (&sources[..], &filters[..]);
     let options =
         JobOptions { streams: request.options.streams, skip_unchanged: request.options.skip_unchanged };
     let (job, attempt) = (record.id, record.attempt);
     let (peer, destination) = (request.peer.as_bytes(), request.destination.as_bytes());
     let command = match request.direction {
         Direction::Send => {
-            Command::Send(SendJob { job, attempt, peer, destination, options, sources: &sources })
+            Command::Send(SendJob { job, attempt, peer, destination, options, filters, sources })
         }
         Direction::Fetch => {
-            Command::Fetch(FetchJob { job, attempt, peer, destination, options, sources: &sources })
+            Command::Fetch(FetchJob { job, attempt, peer, destination, options, filters, sources })
         }
     };
     encode(&command)

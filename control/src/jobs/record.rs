@@ -92,7 +92,7 @@ impl JobRecord {
             peer: self.request.peer.clone(),
             sources: self.request.sources.clone(),
             destination: self.request.destination.clone(),
-            options: self.request.options,
+            options: self.request.options.clone(),
             state: self.state,
             attempt: self.attempt.max(1),
             scanned: self.is_scanned,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_abi::link::strings;
-use dwcp_api::{Counts, Direction, PathText, TransferOptions, TransferState};
+use dwcp_abi::wire::{FilterAction, FilterRule, filter_rules};
+use dwcp_api::{Counts, Direction, Filter, PathText, TransferOptions, TransferState};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{PageQuery, Recovered, StoreError};
-use crate::jobs::{JobRecord, JobRequest, join_paths};
+use crate::jobs::{JobRecord, JobRequest, join_filters, join_paths};
 
 /// Opens or creates the file, brings it to the newest layout, checks it and reads what had not ended.
 pub(super) fn open(file: &Path) -> Result<(Connection, Recovered), StoreError> {
@@ -100,6 +101,7 @@ pub(super) fn insert(connection: &Connection, record: &JobRecord) -> rusqlite::R
         ":destination": request.destination.as_bytes(),
         ":streams": request.options.streams,
         ":skip_unchanged": request.options.skip_unchanged,
+        ":filters": join_filters(&request.options.filters),
         ":created_ms": signed(record.created_ms),
         ":key": record.key,
     })?;
@@ -167,7 +169,11 @@ fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         peer: row.get("peer")?,
         sources: split_paths(&sources)?,
         destination: path(&row.get::<_, Vec<u8>>("destination")?)?,
-        options: TransferOptions { streams: row.get("streams")?, skip_unchanged: row.get("skip_unchanged")? },
+        options: TransferOptions {
+            streams: row.get("streams")?,
+            skip_unchanged: row.get("skip_unchanged")?,
+            filters: split_filters(&row.get::<_, Vec<u8>>("filters")?)?,
+        },
     };
     let known = TransferState::ALL.into_iter().find(|known| known.name() == state);
     Ok(JobRecord {
@@ -201,6 +207,17 @@ fn split_paths(list: &[u8]) -> rusqlite::Result<Vec<PathText>> {
     strings(list).map(|item| path(item.map_err(|error| corrupt(error.to_string()))?)).collect()
 }
 
+fn split_filters(list: &[u8]) -> rusqlite::Result<Vec<Filter>> {
+    let filter = |rule: FilterRule<'_>| {
+        let make = match rule.action {
+            FilterAction::Include => Filter::Include,
+            FilterAction::Exclude => Filter::Exclude,
+        };
+        path(rule.pattern).map(make)
+    };
+    filter_rules(list).map(|rule| filter(rule.map_err(|error| corrupt(error.to_string()))?)).collect()
+}
+
 fn path(bytes: &[u8]) -> rusqlite::Result<PathText> {
     PathText::new(bytes).map_err(|error| corrupt(error.to_string()))
 }
@@ -226,7 +243,9 @@ fn unsigned(value: i64) -> u64 {
     value.cast_unsigned()
 }
 
-const MIGRATIONS: [&str; 5] = [JOBS, KEYS, RESUMED, super::access::TABLES, super::tunnels::TABLE];
+const MIGRATIONS: [&str; 6] = [JOBS, KEYS, RESUMED, super::access::TABLES, super::tunnels::TABLE, FILTERS];
+
+const FILTERS: &str = "ALTER TABLE jobs ADD COLUMN filters BLOB NOT NULL DEFAULT x''";
 
 const RESUMED: &str = "ALTER TABLE jobs ADD COLUMN bytes_resumed INTEGER NOT NULL DEFAULT 0";
 
@@ -264,8 +283,9 @@ CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_ms IS NULL";
 
 const SELECT: &str = "SELECT * FROM jobs";
 const INSERT: &str =
-    "INSERT INTO jobs (id, direction, peer, sources, destination, streams, skip_unchanged, created_ms, key)
-    VALUES (:id, :direction, :peer, :sources, :destination, :streams, :skip_unchanged, :created_ms, :key)";
+    "INSERT INTO jobs (id, direction, peer, sources, destination, streams, skip_unchanged, filters, created_ms,
+    key)
+    VALUES (:id, :direction, :peer, :sources, :destination, :streams, :skip_unchanged, :filters, :created_ms, :key)";
 const UPDATE: &str = "UPDATE jobs SET state = :state, attempt = :attempt, instance = :instance,
     is_cancelled = :is_cancelled, is_scanned = :is_scanned, lanes = :lanes, entries_done = :entries_done,
     entries_total = :entries_total, bytes_done = :bytes_done, bytes_total = :bytes_total, bytes_wire = :bytes_wire,

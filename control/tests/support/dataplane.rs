@@ -41,6 +41,8 @@ pub(crate) struct FakeDataplane {
     pub(crate) link: Arc<Link>,
     pub(crate) known: BTreeMap<u64, Known>,
     pub(crate) snapshots: usize,
+    /// What the last send leaves out.
+    pub(crate) filters: Vec<u8>,
     /// Names of the peers of each plan, as they come.
     pub(crate) plans: mpsc::Receiver<Vec<String>>,
     commands: Vec<Consumer<Part>>,
@@ -89,6 +91,7 @@ impl FakeDataplane {
         Self {
             known: BTreeMap::new(),
             snapshots: 0,
+            filters: Vec::new(),
             plans,
             commands,
             events,
@@ -145,7 +148,10 @@ impl FakeDataplane {
             while let Some(length) = self.commands[worker].pop(&mut buffer).unwrap() {
                 match Command::decode(&buffer[..length]).unwrap() {
                     Command::Snapshot(snapshot) => self.answer(worker, snapshot.token),
-                    Command::Send(send) => return Some(self.started(send.job, send.attempt, send.peer)),
+                    Command::Send(send) => {
+                        self.filters = send.filters.to_vec();
+                        return Some(self.started(send.job, send.attempt, send.peer));
+                    }
                     Command::Fetch(fetch) => return Some(self.started(fetch.job, fetch.attempt, fetch.peer)),
                     Command::Ping(ping) => {
                         let text = if ping.peer == b"paris" { &b""[..] } else { b"nobody there" };

@@ -121,9 +121,10 @@ fn commands() {
     let options = JobOptions { streams: 0x0102, skip_unchanged: true };
     let (job, attempt, peer) = (0x1112_1314_1516_1718, 0x2122_2324, &b"peer"[..]);
     let (destination, sources) = (&b"/d"[..], &b"\x02\0/a\x03\0/bc"[..]);
+    let filters = &b"\x02\x03\0*.o"[..];
     let all = [
-        Command::Send(SendJob { job, attempt, peer, destination, options, sources }),
-        Command::Fetch(FetchJob { job, attempt, peer, destination, options, sources }),
+        Command::Send(SendJob { job, attempt, peer, destination, options, filters, sources }),
+        Command::Fetch(FetchJob { job, attempt, peer, destination, options, filters, sources }),
         Command::Cancel(CancelJob { job }),
         Command::Forget(ForgetJob { job }),
         Command::Snapshot(Snapshot { token: 0x3132_3334_3536_3738 }),

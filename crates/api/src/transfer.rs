@@ -77,13 +77,27 @@ pub struct TransferRequest {
 }
 
 /// What a transfer may differ in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TransferOptions {
     /// Lanes wanted, 1 to 1024; 0 = as configured.
     pub streams: u16,
     /// The receiver keeps files whose size and time are equal already.
     pub skip_unchanged: bool,
+    /// What is left out: the first rule whose pattern matches a name decides, and a name that none matches is sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
+}
+
+/// One rule of what is left out. Patterns are those of rsync: `*`, `**`, `?`, `[…]`, a `/` at the start for the root of what
+/// is sent, a `/` at the end for directories only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    /// What matches is sent.
+    Include(PathText),
+    /// What matches is not sent, nor is anything inside of it.
+    Exclude(PathText),
 }
 
 /// How far a transfer is, or how it ended.

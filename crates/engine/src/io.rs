@@ -136,13 +136,29 @@ pub enum FinalCheck {
     Changed,
 }
 
+/// What a fetch wants of the peer, as it travels; the driver at the peer understands it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Paths, each behind a `u16` length.
+    pub sources: Vec<u8>,
+    /// What is left out, as in [`dwcp_abi::wire::filter_rules`].
+    pub filters: Vec<u8>,
+}
+
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// Control orders a send. The driver keeps the sources under the key.
     Send { job: JobKey, attempt: u32, destination: &'a [u8], streams: u16, skip_unchanged: bool },
     /// Control orders a fetch. The driver keeps the destination under the key.
-    Fetch { job: JobKey, attempt: u32, sources: &'a [u8], streams: u16, skip_unchanged: bool },
+    Fetch {
+        job: JobKey,
+        attempt: u32,
+        sources: &'a [u8],
+        filters: &'a [u8],
+        streams: u16,
+        skip_unchanged: bool,
+    },
     /// Control gives up a job.
     Cancel { job: JobKey },
     /// A plan is in force: lanes for a job that does not say, most lanes of a session, and how long a job waits for a
@@ -268,8 +284,8 @@ pub enum Output {
         digest: Digest,
     },
 
-    /// Open the scanner of a job; ends in `ScannerOpened`. `sources` only for a peer's fetch.
-    OpenScanner { job: JobKey, sources: Option<Vec<u8>> },
+    /// Open the scanner of a job; ends in `ScannerOpened`. `asked` only for a peer's fetch.
+    OpenScanner { job: JobKey, asked: Option<Asked> },
     /// Fill the next pack; ends in `Filled`.
     Fill { job: JobKey },
     /// Fill the next pack of closing entries; ends in `FinalsFilled`.

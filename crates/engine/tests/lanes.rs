@@ -292,7 +292,7 @@ fn a_job_that_nobody_knows_is_answered() {
 fn a_peer_cannot_order_in_our_name() {
     let mut engine = engine_of(0, 1);
     up(&mut engine, 0, 7);
-    let fetch = FetchRequest { attempt: 1, skip_unchanged: false, sources: b"/etc" };
+    let fetch = FetchRequest { attempt: 1, skip_unchanged: false, sources: b"/etc", filters: b"" };
     let ordered = say(&mut engine, 0, (FrameKind::Fetch, JOB, 1), &fetch);
     assert_eq!((ordered, engine.jobs()), (Vec::new(), 0));
 }

@@ -11,7 +11,7 @@ use dwcp_hde::id_of_digest;
 
 use super::{ScanOrder, TreeReply, add_line};
 use crate::node::{Inbox, Node};
-use crate::tree::{Filled, Fingerprint, Limits, Scanner, Source, holes, verify_unchanged};
+use crate::tree::{Filled, Filters, Fingerprint, Limits, Scanner, Source, holes, verify_unchanged};
 
 /// A sending job's thread. Dropping it ends the thread.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub fn start_scanner(
     node: &Arc<Node>,
     worker: u16,
     job: JobKey,
-    sources: Vec<Source>,
+    (sources, filters): (Vec<Source>, Filters),
 ) -> std::io::Result<SendTree> {
     let (orders, received) = unbounded();
     let (serial, node) = (node.next_serial(), Arc::clone(node));
@@ -48,7 +48,7 @@ pub fn start_scanner(
             job,
             serial,
             sources: HashMap::new(),
-            scanner: Scanner::new(sources, Limits::default()),
+            scanner: Scanner::new(sources, filters, Limits::default()),
         };
         thread.reply(TreeReply::ScannerOpened { job, result: Ok(()) });
         thread.run(&received);

@@ -4,6 +4,7 @@
 //! [`Limits::depth_max`]; one path; and the final metadata of every directory seen, about 90 bytes each, at most
 //! [`Limits::finals_bytes_max`]. Nothing else is remembered.
 use super::failure::{Failure, Problem};
+use super::filters::Filters;
 use super::finals::Finals;
 use super::found::{self, Fingerprint, FoundObject, Quiet, Read};
 use super::metadata::{header, no_metadata};
@@ -65,6 +66,7 @@ pub struct Filled {
 #[derive(Debug)]
 pub struct Scanner {
     sources: std::vec::IntoIter<Source>,
+    filters: Filters,
     limits: Limits,
     /// There is one source, and it is not a directory's contents.
     one_name: bool,
@@ -124,12 +126,13 @@ impl std::fmt::Debug for Settle {
 }
 
 impl Scanner {
-    /// Will walk `sources` one after the other. Opens nothing yet.
+    /// Will walk `sources` one after the other, without what `filters` leave out. Opens nothing yet.
     #[must_use]
-    pub fn new(sources: Vec<Source>, limits: Limits) -> Self {
+    pub fn new(sources: Vec<Source>, filters: Filters, limits: Limits) -> Self {
         Self {
             one_name: sources.len() == 1,
             sources: sources.into_iter(),
+            filters,
             limits,
             top: None,
             stack: Vec::new(),
@@ -205,8 +208,28 @@ impl Scanner {
         filled
     }
 
-    /// Puts the next name into `path`: from the innermost directory that has one, or from the next source.
+    /// Puts the next name that is not left out into `path`.
     fn next_item(&mut self) -> Option<Item> {
+        loop {
+            let item = self.next_found()?;
+            if !self.is_excluded(&item) {
+                return Some(item);
+            }
+        }
+    }
+
+    fn is_excluded(&self, item: &Item) -> bool {
+        match item {
+            Item::Name(kind) => self.filters.exclude(&self.path, || {
+                // What cannot be looked at is no directory here; its visit tells of the trouble.
+                kind.or_else(|| self.look().ok().flatten()) == Some(Type::Directory)
+            }),
+            Item::Contents(_) | Item::Broken(_) => false,
+        }
+    }
+
+    /// Puts the next name into `path`: from the innermost directory that has one, or from the next source.
+    fn next_found(&mut self) -> Option<Item> {
         while let Some(frame) = self.stack.last_mut() {
             self.path.truncate(frame.path_length);
             match next_name(&mut frame.directory) {
@@ -473,7 +496,7 @@ mod tests {
         fs::write(&path, [1; 1000]).unwrap();
         let writer = File::options().write(true).open(&path).unwrap();
         let source = Source { base: Base::Local, path: path.as_os_str().as_bytes().to_vec() };
-        let mut scanner = Scanner::new(vec![source], Limits::default());
+        let mut scanner = Scanner::new(vec![source], Filters::default(), Limits::default());
         let turns = AtomicU32::new(0);
         scanner.settle = Some(Settle(Box::new(move || act(turns.fetch_add(1, Ordering::Relaxed), &writer))));
         let mut bytes = vec![0; 256 << 10];

@@ -127,6 +127,7 @@ pub(crate) struct Worker {
 /// What control ordered and the engine does not need.
 struct LocalJob {
     sources: Vec<Vec<u8>>,
+    filters: Vec<u8>,
     destination: Vec<u8>,
 }
 

@@ -1,7 +1,7 @@
 //! What the engine decided, carried out.
 use dwcp_abi::shm::WorkerCounter as Counter;
 use dwcp_abi::wire::Code;
-use dwcp_engine::{Input, JobKey, Leftovers, Output, Owner, PackId, PeerId, TaskId};
+use dwcp_engine::{Asked, Input, JobKey, Leftovers, Output, Owner, PackId, PeerId, TaskId};
 use dwcp_sys::proactor::Span;
 
 use super::Worker;
@@ -13,7 +13,7 @@ use crate::jobs::{
     start_receiver, start_scanner,
 };
 use crate::node::Inbox;
-use crate::tree::{Base, Options, Source};
+use crate::tree::{Base, Filters, Options, Source};
 
 impl Worker {
     /// Carries out at most so many outputs; true = there may be more.
@@ -50,7 +50,7 @@ impl Worker {
                 self.figures.add(Counter::PlainBytesReceived, u64::from(length));
                 self.write_chunk(task, (file, offset, length), source, buffer, digest);
             }
-            Output::OpenScanner { job, sources } => self.open_scanner(job, sources.as_deref()),
+            Output::OpenScanner { job, asked } => self.open_scanner(job, asked),
             Output::Fill { job } => self.order_scan(job, ScanOrder::Fill),
             Output::FillFinals { job } => self.order_scan(job, ScanOrder::Finals),
             Output::DropPack { pack } => self.drop_pack(pack),
@@ -124,18 +124,22 @@ impl Worker {
         }
     }
 
-    fn open_scanner(&mut self, job: JobKey, sources: Option<&[u8]>) {
-        let sources = match (sources, self.local.get(&job)) {
-            (Some(list), _) => exported_sources(&self.node, job, list),
+    fn open_scanner(&mut self, job: JobKey, asked: Option<Asked>) {
+        let wanted = match (asked, self.local.get(&job)) {
+            (Some(asked), _) => {
+                exported_sources(&self.node, job, &asked.sources).map(|sources| (sources, asked.filters))
+            }
             (None, Some(local)) => {
-                let local = local.sources.iter().map(|path| Source { base: Base::Local, path: path.clone() });
-                Ok(local.collect())
+                let sources =
+                    local.sources.iter().map(|path| Source { base: Base::Local, path: path.clone() });
+                Ok((sources.collect(), local.filters.clone()))
             }
             (None, None) => Err((Code::NotFound, "the job's sources are gone".to_owned())),
         };
         self.figures.add(Counter::Requests, 1);
-        let started = sources.and_then(|sources| {
-            start_scanner(&self.node, self.index, job, sources)
+        let started = wanted.and_then(|(sources, filters)| {
+            let filters = Filters::parse(&filters).map_err(|text| (Code::Protocol, text))?;
+            start_scanner(&self.node, self.index, job, (sources, filters))
                 .map_err(|error| (Code::Busy, format!("no thread for the job: {error}")))
         });
         match started {

@@ -282,8 +282,8 @@ impl Worker {
     }
 
     fn send_job(&mut self, send: &SendJob<'_>) {
-        let Some(job) = self.accept_job(send.job, send.attempt, send.peer, send.sources, send.destination)
-        else {
+        let lists = (send.sources, send.filters);
+        let Some(job) = self.accept_job(send.job, send.attempt, send.peer, lists, send.destination) else {
             return;
         };
         self.engine_input(Input::Send {
@@ -296,8 +296,8 @@ impl Worker {
     }
 
     fn fetch_job(&mut self, fetch: &FetchJob<'_>) {
-        let Some(job) =
-            self.accept_job(fetch.job, fetch.attempt, fetch.peer, fetch.sources, fetch.destination)
+        let lists = (fetch.sources, fetch.filters);
+        let Some(job) = self.accept_job(fetch.job, fetch.attempt, fetch.peer, lists, fetch.destination)
         else {
             return;
         };
@@ -305,6 +305,7 @@ impl Worker {
             job,
             attempt: fetch.attempt,
             sources: fetch.sources,
+            filters: fetch.filters,
             streams: fetch.options.streams,
             skip_unchanged: fetch.options.skip_unchanged,
         });
@@ -316,7 +317,7 @@ impl Worker {
         id: u64,
         attempt: u32,
         peer: &[u8],
-        sources: &[u8],
+        (sources, filters): (&[u8], &[u8]),
         destination: &[u8],
     ) -> Option<JobKey> {
         if self.local_key(id).is_some() {
@@ -340,7 +341,8 @@ impl Worker {
             );
         }
         let job = JobKey { peer: self.node.peer_id(&name), owner: Owner::Local, id };
-        self.local.insert(job, LocalJob { sources, destination: destination.to_vec() });
+        let (filters, destination) = (filters.to_vec(), destination.to_vec());
+        self.local.insert(job, LocalJob { sources, filters, destination });
         Some(job)
     }
 

@@ -5,6 +5,7 @@ mod deltas;
 mod events;
 mod fetch;
 mod files;
+mod filters;
 mod hostile;
 mod identity;
 mod kills;

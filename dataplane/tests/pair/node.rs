@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) allow: Vec<(String, u16)>,
     /// Bytes per second of each bulk connection that it says; 0 = nothing.
     pub(crate) bulk_bytes_per_s: u64,
+    /// What the next jobs leave out.
+    pub(crate) filters: Vec<u8>,
     generation: u64,
     shape: Shape,
     listen: String,
@@ -123,6 +125,7 @@ impl Node {
             tunnels: Vec::new(),
             allow: Vec::new(),
             bulk_bytes_per_s: 0,
+            filters: Vec::new(),
             generation: 0,
             shape,
             listen,
@@ -282,18 +285,21 @@ impl Node {
 
     fn order_send(&mut self, peer: &str, (job, attempt): (u64, u32), sources: &[&Path], destination: &str) {
         let options = JobOptions { streams: 0, skip_unchanged: false };
+        let filters = self.filters.clone();
         let sources = list(sources);
         let (peer, destination) = (peer.as_bytes(), destination.as_bytes());
-        let send = SendJob { job, attempt, peer, destination, options, sources: &sources };
+        let send = SendJob { job, attempt, peer, destination, options, filters: &filters, sources: &sources };
         self.order(self.home(job), &Command::Send(send));
     }
 
     pub(crate) fn fetch(&mut self, job: u64, sources: &[&str], destination: &Path) {
         let options = JobOptions { streams: 0, skip_unchanged: false };
+        let filters = self.filters.clone();
         let sources: Vec<&Path> = sources.iter().map(Path::new).collect();
         let sources = list(&sources);
         let (peer, destination) = (&b"peer"[..], destination.as_os_str().as_encoded_bytes());
-        let fetch = FetchJob { job, attempt: 1, peer, destination, options, sources: &sources };
+        let fetch =
+            FetchJob { job, attempt: 1, peer, destination, options, filters: &filters, sources: &sources };
         self.order(self.home(job), &Command::Fetch(fetch));
     }
 

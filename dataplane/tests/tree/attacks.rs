@@ -4,7 +4,7 @@ use crate::support::{
 };
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{Code, EntryHeader, EntryKind, FLAG_SOLE};
-use dwcp_dataplane::tree::{Base, Limits, Opening, Options, Receiver, Scanner, Source, TreeError};
+use dwcp_dataplane::tree::{Base, Filters, Limits, Opening, Options, Receiver, Scanner, Source, TreeError};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -160,7 +160,8 @@ fn destinations_and_sources_stay_below_the_export() {
     let directory = Arc::new(fs::File::open(&arena.export).unwrap().into());
     for path in [&b"../canary"[..], b"in/../../canary/bird", b"in/planted/bird", b"in/planted/"] {
         let base = Base::Export(Arc::clone(&directory));
-        let mut scanner = Scanner::new(vec![Source { base, path: path.to_vec() }], Limits::default());
+        let mut scanner =
+            Scanner::new(vec![Source { base, path: path.to_vec() }], Filters::default(), Limits::default());
         let filled = scanner.fill(&mut vec![0; 64 << 10]);
         assert_eq!((filled.entries, filled.failures.len(), filled.objects.len()), (1, 1, 0), "{path:?}");
     }

@@ -1,6 +1,7 @@
 //! Trees go through scanner and receiver and come out equal; hostile packs and unlucky file systems do no harm.
 //! Everything runs in temporary directories of its own.
 mod attacks;
+mod filtering;
 mod receiving;
 mod resuming;
 mod round_trip;

@@ -1,7 +1,7 @@
 //! A scanner on trees that it cannot read, or not all of.
 use crate::support::{entries, is_root, scan, source};
 use dwcp_abi::wire::{Code, EntryKind};
-use dwcp_dataplane::tree::{Limits, Scanner, verify_unchanged};
+use dwcp_dataplane::tree::{Filters, Limits, Scanner, verify_unchanged};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 
@@ -44,7 +44,7 @@ fn files_that_vanish_during_the_walk_are_reported() {
     for number in 0..20 {
         fs::write(space.path().join(format!("{number}")), vec![1; 10 << 10]).unwrap();
     }
-    let mut scanner = Scanner::new(source(space.path()), Limits::default());
+    let mut scanner = Scanner::new(source(space.path()), Filters::default(), Limits::default());
     let mut bytes = vec![0; 64 << 10];
     let first = scanner.fill(&mut bytes);
     assert!(first.failures.is_empty() && !first.end);
@@ -85,7 +85,7 @@ fn packs_end_at_their_bounds() {
 fn a_file_that_does_not_fit_a_small_pack_becomes_an_object() {
     let space = tempfile::tempdir().unwrap();
     fs::write(space.path().join("file"), vec![1; 60 << 10]).unwrap();
-    let mut scanner = Scanner::new(source(space.path().join("file")), Limits::default());
+    let mut scanner = Scanner::new(source(space.path().join("file")), Filters::default(), Limits::default());
     let filled = scanner.fill(&mut vec![0; 32 << 10]);
     assert_eq!((filled.objects.len(), filled.objects[0].size), (1, 60 << 10));
 }
@@ -111,7 +111,7 @@ fn directories_beyond_the_bound_are_reported() {
         fs::create_dir(space.path().join(format!("{number}"))).unwrap();
     }
     let limits = Limits { finals_bytes_max: 200, ..Limits::default() };
-    let mut scanner = Scanner::new(source(space.path()), limits);
+    let mut scanner = Scanner::new(source(space.path()), Filters::default(), limits);
     let mut bytes = vec![0; 64 << 10];
     assert!(scanner.fill(&mut bytes).end);
     let finals = scanner.fill_finals(&mut bytes);

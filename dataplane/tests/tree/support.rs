@@ -1,8 +1,8 @@
 //! What the tests share: a transfer in one thread, entries made by hand, and the state of a tree to compare.
 use dwcp_abi::wire::{Entry, EntryHeader, EntryKind, Pack, PackWriter, open_pack};
 use dwcp_dataplane::tree::{
-    Base, Failure, Filled, Limits, Opening, Options, Partly, Receiver, Root, Scanner, Source, Totals,
-    TreeError, holes, verify_unchanged,
+    Base, Failure, Filled, Filters, Limits, Opening, Options, Partly, Receiver, Root, Scanner, Source,
+    Totals, TreeError, holes, verify_unchanged,
 };
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -40,7 +40,11 @@ pub(crate) type Packed = (Vec<u8>, Filled);
 
 /// All packs of a scan, and those with final metadata.
 pub(crate) fn scan(sources: Vec<Source>, limits: Limits) -> (Vec<Packed>, Vec<Vec<u8>>) {
-    let mut scanner = Scanner::new(sources, limits);
+    drain(Scanner::new(sources, Filters::default(), limits))
+}
+
+/// All packs of a scanner.
+pub(crate) fn drain(mut scanner: Scanner) -> (Vec<Packed>, Vec<Vec<u8>>) {
     let mut space = vec![0xee; 512 << 10];
     let mut packs = Vec::new();
     loop {

@@ -200,7 +200,8 @@ impl World {
                     .encode(&mut bytes)
             }
             FrameKind::Fetch => {
-                FetchRequest { attempt, skip_unchanged: flag, sources: &path }.encode(&mut bytes)
+                FetchRequest { attempt, skip_unchanged: flag, sources: &path, filters: &path }
+                    .encode(&mut bytes)
             }
             FrameKind::ObjectOpened => {
                 let chunks = ChunkRanges::of_bytes([(a.min(b), b)], c);

@@ -43,7 +43,9 @@ impl World {
                 }
                 self.start(node, worker, Op::Write(piece));
             }
-            Output::OpenScanner { job, sources } => self.start_scanner(node, worker, job, sources),
+            Output::OpenScanner { job, asked } => {
+                self.start_scanner(node, worker, job, asked.map(|asked| asked.sources));
+            }
             Output::Fill { job } => self.on_scanner(node, worker, job, |serial| Op::Fill { job, serial }),
             Output::FillFinals { job } => {
                 self.on_scanner(node, worker, job, |serial| Op::FillFinals { job, serial });

@@ -96,6 +96,7 @@ impl World {
                 job: *job,
                 attempt: *attempt,
                 sources,
+                filters: &[],
                 streams: *streams,
                 skip_unchanged: *skip_unchanged,
             },

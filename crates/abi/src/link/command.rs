@@ -40,6 +40,8 @@ records! {
         pub destination: &'a [u8],
         /// Options.
         pub options: JobOptions,
+        /// What is left out, as in [`crate::wire::filter_rules`].
+        pub filters: &'a [u8],
         /// Paths, each `u16` length and bytes, one after the other.
         pub sources: &'a [u8],
     }
@@ -56,6 +58,8 @@ records! {
         pub destination: &'a [u8],
         /// Options.
         pub options: JobOptions,
+        /// What is left out, as in [`crate::wire::filter_rules`].
+        pub filters: &'a [u8],
         /// Paths, each `u16` length and bytes, one after the other.
         pub sources: &'a [u8],
     }

@@ -63,6 +63,8 @@ records! {
         pub skip_unchanged: bool,
         /// Paths at the peer, each `u16` length and bytes.
         pub sources: &'a [u8],
+        /// What is left out, as in [`super::filter_rules`].
+        pub filters: &'a [u8],
     }
 
     /// A place for an object's bytes exists.

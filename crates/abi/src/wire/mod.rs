@@ -16,6 +16,7 @@ mod chunk;
 mod cluster;
 mod delta;
 mod entry;
+mod filter;
 mod frame;
 pub mod hello;
 mod job;
@@ -42,6 +43,9 @@ pub use delta::{
 pub use entry::{
     COMPONENT_BYTES_MAX, COMPONENTS_MAX, ENTRY_HEADER_BYTES, Entry, EntryHeader, EntryKind, FILE_BYTES_MAX,
     FLAG_SOLE, NAME_BYTES_MAX, PACK_DIGEST_BYTES, Pack, PackWriter, TEXT_BYTES_MAX, check_name, open_pack,
+};
+pub use filter::{
+    FILTER_LIST_BYTES_MAX, FILTER_PATTERN_BYTES_MAX, FILTERS_MAX, FilterAction, FilterRule, filter_rules,
 };
 pub use frame::{
     CONTROL_PAYLOAD_MAX, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum, frame,

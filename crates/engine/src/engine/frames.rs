@@ -125,7 +125,7 @@ impl Engine {
             FrameKind::JobAbort => self.job_aborted(job, JobAbort::decode(payload)?),
             FrameKind::Fetch => {
                 let fetch = FetchRequest::decode(payload)?;
-                self.serve_fetch(job, fetch.attempt, fetch.sources, fetch.skip_unchanged);
+                self.serve_fetch(job, fetch);
             }
             FrameKind::Chunk
             | FrameKind::Pack

@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use dwcp_abi::wire::{Ack, FrameHeader, PackHead};
 
 use crate::io::{
-    BufferId, FileId, Input, JobKey, LaneId, Output, PackId, PeerId, Source, TaskId, Tell, Time,
+    Asked, BufferId, FileId, Input, JobKey, LaneId, Output, PackId, PeerId, Source, TaskId, Tell, Time,
 };
 use crate::slab::Slab;
 use receiving::ReceiveJob;
@@ -322,8 +322,9 @@ impl Engine {
             Input::Send { job, attempt, destination, streams, skip_unchanged } => {
                 self.start_send(job, attempt, destination, streams, skip_unchanged);
             }
-            Input::Fetch { job, attempt, sources, streams, skip_unchanged } => {
-                self.start_fetch(job, attempt, sources, streams, skip_unchanged);
+            Input::Fetch { job, attempt, sources, filters, streams, skip_unchanged } => {
+                let asked = Asked { sources: sources.to_vec(), filters: filters.to_vec() };
+                self.start_fetch(job, attempt, asked, streams, skip_unchanged);
             }
             Input::Cancel { job } => self.cancel(job),
             Input::Settings { initial_streams, max_streams, patience } => {

@@ -14,7 +14,9 @@ use super::pump::flags_of;
 use super::sending::{EMPTY, UNNAMED_FAILURES, bounded};
 use super::storing::ReceiveObject;
 use super::{Engine, Incoming, PAST_MAX, Task};
-use crate::io::{BufferId, JobKey, LaneId, Leftovers, OpenedObject, Output, Owner, TaskId, Tell, Time};
+use crate::io::{
+    Asked, BufferId, JobKey, LaneId, Leftovers, OpenedObject, Output, Owner, TaskId, Tell, Time,
+};
 use crate::range::RangeSet;
 
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub(super) struct ReceiveJob {
     pub(super) asked: Time,
     skip_unchanged: bool,
     /// What a local fetch asks for; empty when the peer started the job.
-    sources: Vec<u8>,
+    wanted: Asked,
     pub(super) packs: RangeSet,
     pub(super) objects: BTreeMap<u64, ReceiveObject>,
     /// Objects that need nothing more, whatever became of them.
@@ -53,18 +55,11 @@ pub(super) enum Stage {
 }
 
 impl Engine {
-    pub(super) fn start_fetch(
-        &mut self,
-        job: JobKey,
-        attempt: u32,
-        sources: &[u8],
-        streams: u16,
-        skip: bool,
-    ) {
-        if self.refuse_start(job, attempt, sources) {
+    pub(super) fn start_fetch(&mut self, job: JobKey, attempt: u32, asked: Asked, streams: u16, skip: bool) {
+        if self.refuse_start(job, attempt, asked.sources.len() + asked.filters.len()) {
             return;
         }
-        self.add_receive(job, attempt, Stage::Asking, skip, sources.to_vec());
+        self.add_receive(job, attempt, Stage::Asking, skip, asked);
         let want = self.streams(job.peer, streams);
         self.want_lanes(job, want);
         self.send_fetch(job);
@@ -72,20 +67,13 @@ impl Engine {
 
     pub(super) fn send_fetch(&mut self, job: JobKey) {
         let Some(receive) = self.receives.get(&job) else { return };
-        let sources = receive.sources.clone();
+        let Asked { sources, filters } = receive.wanted.clone();
         let (attempt, skip_unchanged) = (receive.attempt, receive.skip_unchanged);
-        let fetch = FetchRequest { attempt, skip_unchanged, sources: &sources };
+        let fetch = FetchRequest { attempt, skip_unchanged, sources: &sources, filters: &filters };
         self.send_frame((job, attempt), FrameKind::Fetch, &fetch);
     }
 
-    fn add_receive(
-        &mut self,
-        job: JobKey,
-        attempt: u32,
-        stage: Stage,
-        skip_unchanged: bool,
-        sources: Vec<u8>,
-    ) {
+    fn add_receive(&mut self, job: JobKey, attempt: u32, stage: Stage, skip_unchanged: bool, wanted: Asked) {
         let receive = ReceiveJob {
             attempt,
             stage,
@@ -93,7 +81,7 @@ impl Engine {
             heard: self.now,
             asked: self.now,
             skip_unchanged,
-            sources,
+            wanted,
             packs: RangeSet::new(),
             objects: BTreeMap::new(),
             over: RangeSet::new(),
@@ -163,7 +151,7 @@ impl Engine {
             );
         }
         self.past.retain(|(past, _, _)| *past != job);
-        self.add_receive(job, attempt, Stage::Opening, open.skip_unchanged, Vec::new());
+        self.add_receive(job, attempt, Stage::Opening, open.skip_unchanged, Asked::default());
         let destination = Some(open.destination.to_vec());
         self.outputs.push_back(Output::OpenReceiver {
             job,

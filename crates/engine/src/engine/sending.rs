@@ -11,12 +11,13 @@ use alloc::vec::Vec;
 
 use dwcp_abi::link::{Counts, Outcome};
 use dwcp_abi::wire::{
-    CHUNK_BYTES, Code, EARLY_PACKS_MAX, FrameKind, JobAbort, JobAccept, JobDone, JobEnd, JobOpen,
+    CHUNK_BYTES, Code, EARLY_PACKS_MAX, FetchRequest, FrameKind, JobAbort, JobAccept, JobDone, JobEnd,
+    JobOpen,
 };
 
 use super::{Engine, Extent, FullPack, Work};
 use crate::digest::SubtreeDigests;
-use crate::io::{FileId, FoundObject, Hash, JobKey, Output, Owner, PackId, PeerId, Tell, Time};
+use crate::io::{Asked, FileId, FoundObject, Hash, JobKey, Output, Owner, PackId, PeerId, Tell, Time};
 use crate::range::RangeSet;
 
 #[derive(Debug)]
@@ -84,7 +85,7 @@ pub(super) enum End {
 const BYTES_PER_LANE: u64 = 2 * CHUNK_BYTES as u64;
 /// Lanes to open before the size of a job is known.
 const LANES_AT_FIRST: u16 = 4;
-/// Most bytes of the paths that a frame names to the peer.
+/// Most bytes of the paths and filters that a frame names to the peer.
 const PATHS_BYTES_MAX: usize = 15 * 1024;
 /// For a job whose failures nobody put into words.
 pub(super) const UNNAMED_FAILURES: &str =
@@ -99,18 +100,19 @@ impl Engine {
         streams: u16,
         skip: bool,
     ) {
-        if self.refuse_start(job, attempt, destination) {
+        if self.refuse_start(job, attempt, destination.len()) {
             return;
         }
         self.add_send(job, attempt, destination, streams, skip);
-        self.outputs.push_back(Output::OpenScanner { job, sources: None });
+        self.outputs.push_back(Output::OpenScanner { job, asked: None });
         let want = self.streams_of(job).min(LANES_AT_FIRST);
         self.want_lanes(job, want);
         self.send_job_open(job);
     }
 
     /// A peer's fetch: it numbered the job, and it knows where everything goes.
-    pub(super) fn serve_fetch(&mut self, job: JobKey, attempt: u32, sources: &[u8], skip: bool) {
+    pub(super) fn serve_fetch(&mut self, job: JobKey, fetch: FetchRequest<'_>) {
+        let attempt = fetch.attempt;
         // Only the node that numbered a job may ask for it.
         if job.owner == Owner::Local {
             return;
@@ -131,8 +133,9 @@ impl Engine {
                 &JobAbort { code: Code::Busy, text },
             );
         }
-        self.add_send(job, attempt, &[], 0, skip);
-        self.outputs.push_back(Output::OpenScanner { job, sources: Some(sources.to_vec()) });
+        self.add_send(job, attempt, &[], 0, fetch.skip_unchanged);
+        let asked = Asked { sources: fetch.sources.to_vec(), filters: fetch.filters.to_vec() };
+        self.outputs.push_back(Output::OpenScanner { job, asked: Some(asked) });
     }
 
     fn add_send(
@@ -170,14 +173,14 @@ impl Engine {
     }
 
     /// True when the job cannot start: it runs already, there are too many, or its paths fit no frame.
-    pub(super) fn refuse_start(&mut self, job: JobKey, attempt: u32, paths: &[u8]) -> bool {
+    pub(super) fn refuse_start(&mut self, job: JobKey, attempt: u32, paths_bytes: usize) -> bool {
         if self.sends.contains_key(&job) || self.receives.contains_key(&job) {
             return true;
         }
-        let (outcome, text) = if paths.len() > PATHS_BYTES_MAX {
+        let (outcome, text) = if paths_bytes > PATHS_BYTES_MAX {
             (
                 Outcome::Failed,
-                "the paths at the peer are too long together: name fewer of them, or their directory",
+                "the paths at the peer, and what is left out, are too long together: name fewer, or a directory",
             )
         } else if self.jobs() >= self.config.jobs_max {
             (Outcome::Interrupted, "too many jobs run on this worker: it is tried again")
