@@ -3,12 +3,15 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use dwcp_wan::{Counters, Emulator, Link, Namespace, Snapshot};
+
+use crate::scratch::Scratch;
 
 /// A link of the bench.
 #[derive(Debug)]
@@ -251,6 +254,24 @@ pub fn await_listener(end: &Namespace, port: u16) -> Result<()> {
         ensure!(Instant::now() < deadline, "nobody listens on port {port}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Starts rsync's daemon at the second end; where things arrive.
+///
+/// # Errors
+/// It does not come up.
+pub fn rsync_daemon(road: &Road, scratch: &Scratch, port: u16) -> Result<(Running, PathBuf)> {
+    let to = scratch.fresh("to")?;
+    let configuration = scratch.path().join("rsyncd.conf");
+    let text =
+        format!("use chroot = no\nuid = 0\ngid = 0\n[data]\npath = {}\nread only = no\n", to.display());
+    fs::write(&configuration, text)?;
+    let mut daemon = Command::new("rsync");
+    daemon.args(["--daemon", "--no-detach", &format!("--port={port}")]);
+    daemon.arg(format!("--config={}", configuration.display()));
+    let daemon = start(road.second(), &mut daemon)?;
+    await_listener(road.second(), port)?;
+    Ok((daemon, to))
 }
 
 /// When a stream's start is over.

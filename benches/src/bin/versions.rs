@@ -5,7 +5,7 @@
 //!
 //! Targets: five times as fast as rsync over the set, and on no pair slower.
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use dwcp_benches::measure::median;
 use dwcp_benches::node::CUBIC;
 use dwcp_benches::peers::installed;
 use dwcp_benches::report::load;
-use dwcp_benches::road::{Road, Running, SECOND, SLOW_LINK, await_listener, start};
+use dwcp_benches::road::{Road, SECOND, SLOW_LINK, rsync_daemon, start};
 use dwcp_benches::scratch::{Scratch, same};
 use dwcp_benches::setting;
 use dwcp_wan::{Emulator, unavailable};
@@ -134,7 +134,7 @@ fn timed(road: &Road, work: impl FnOnce() -> Result<()>) -> Result<Sent> {
 }
 
 fn rsync(road: &Road, scratch: &Scratch, source: &Path, pair: &Pair) -> Result<Sent> {
-    let (_daemon, to) = rsync_daemon(road, scratch)?;
+    let (_daemon, to) = rsync_daemon(road, scratch, PORT)?;
     let there = to.join(&pair.name);
     fs::write(&there, &pair.baseline)?;
     // Otherwise it may take two versions of the same second and size for the same.
@@ -148,20 +148,6 @@ fn rsync(road: &Road, scratch: &Scratch, source: &Path, pair: &Pair) -> Result<S
     })?;
     same(source, &there)?;
     Ok(sent)
-}
-
-fn rsync_daemon(road: &Road, scratch: &Scratch) -> Result<(Running, PathBuf)> {
-    let to = scratch.fresh("to")?;
-    let configuration = scratch.path().join("rsyncd.conf");
-    let text =
-        format!("use chroot = no\nuid = 0\ngid = 0\n[data]\npath = {}\nread only = no\n", to.display());
-    fs::write(&configuration, text)?;
-    let mut daemon = Command::new("rsync");
-    daemon.args(["--daemon", "--no-detach", &format!("--port={PORT}")]);
-    daemon.arg(format!("--config={}", configuration.display()));
-    let daemon = start(road.second(), &mut daemon)?;
-    await_listener(road.second(), PORT)?;
-    Ok((daemon, to))
 }
 
 const PORT: u16 = 5_202;

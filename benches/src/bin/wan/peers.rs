@@ -11,7 +11,7 @@ use dwcp_benches::scratch::{Scratch, same};
 use serde_json::Value;
 
 use crate::row::Outcome;
-use dwcp_benches::road::{Congestion, FIRST, Road, SECOND, SETTLED, await_listener, start};
+use dwcp_benches::road::{Congestion, FIRST, Road, SECOND, SETTLED, await_listener, rsync_daemon, start};
 
 const PORT: u16 = 5_201;
 
@@ -62,7 +62,10 @@ pub(crate) fn rsync_for(
     source: &Path,
     seconds: u64,
 ) -> Result<Option<Outcome>> {
-    let Some((_daemon, to)) = rsync_daemon(road, scratch)? else { return Ok(None) };
+    if !installed("rsync") {
+        return Ok(None);
+    }
+    let (_daemon, to) = rsync_daemon(road, scratch, PORT)?;
     let arriving = to.join(source.file_name().context("a file")?);
     let size = || fs::metadata(&arriving).map_or(0, |metadata| metadata.len());
     let ((all, settled), counted) = road.count(|| {
@@ -79,7 +82,10 @@ pub(crate) fn rsync_for(
 
 /// rsync's daemon: a file or tree from start to end.
 pub(crate) fn rsync(road: &Road, scratch: &Scratch, source: &Path, bytes: u64) -> Result<Option<Outcome>> {
-    let Some((_daemon, to)) = rsync_daemon(road, scratch)? else { return Ok(None) };
+    if !installed("rsync") {
+        return Ok(None);
+    }
+    let (_daemon, to) = rsync_daemon(road, scratch, PORT)?;
     let run = || finished(road.first(), &mut rsync_client(source));
     let outcome = timed(road, bytes, run)?;
     if source.is_file() {
@@ -92,26 +98,6 @@ fn rsync_client(source: &Path) -> Command {
     let mut client = Command::new("rsync");
     client.args(["-a", "-W", "--inplace"]).arg(source).arg(format!("rsync://{SECOND}:{PORT}/data/"));
     client
-}
-
-fn rsync_daemon(
-    road: &Road,
-    scratch: &Scratch,
-) -> Result<Option<(dwcp_benches::road::Running, std::path::PathBuf)>> {
-    if !installed("rsync") {
-        return Ok(None);
-    }
-    let to = scratch.fresh("to")?;
-    let configuration = scratch.path().join("rsyncd.conf");
-    let text =
-        format!("use chroot = no\nuid = 0\ngid = 0\n[data]\npath = {}\nread only = no\n", to.display());
-    fs::write(&configuration, text)?;
-    let mut daemon = Command::new("rsync");
-    daemon.args(["--daemon", "--no-detach", &format!("--port={PORT}")]);
-    daemon.arg(format!("--config={}", configuration.display()));
-    let daemon = start(road.second(), &mut daemon)?;
-    await_listener(road.second(), PORT)?;
-    Ok(Some((daemon, to)))
 }
 
 /// rclone fetches over http, 16 streams.
