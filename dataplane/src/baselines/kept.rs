@@ -286,6 +286,14 @@ mod tests {
         }
     }
 
+    fn wait_to_find(kept: &Kept, held: Held) {
+        let start = Instant::now();
+        while kept.find(held).is_none() {
+            assert!(start.elapsed() < Duration::from_secs(20), "{held:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     #[test]
     fn what_was_sent_is_found_again_and_what_is_damaged_is_not() {
         let space = tempfile::tempdir().unwrap();
@@ -324,11 +332,7 @@ mod tests {
             );
         }
         let last = send(&kept, &space.path().join("last"), &[77; 400_000]);
-        let start = Instant::now();
-        while kept.find(last).is_none() {
-            assert!(start.elapsed() < Duration::from_secs(20));
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_to_find(&kept, last);
         assert!(kept.figures().kept_bytes <= 1_000_000);
         send(&kept, &space.path().join("long"), &[1; 600_000]);
         let path = space.path().join("changes");
@@ -339,9 +343,7 @@ mod tests {
         fs::write(&path, [3; 300_000]).unwrap();
         kept.keep(file, seen, ContentId([4; 16]));
         let after = send(&kept, &space.path().join("after"), &[5; 300_000]);
-        while kept.find(after).is_none() {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_to_find(&kept, after);
         assert!(kept.find(Held { content: ContentId([4; 16]), length: 300_000 }).is_none());
     }
 }

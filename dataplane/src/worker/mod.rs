@@ -167,7 +167,6 @@ pub fn start(
         match Worker::new(config, node, door, report) {
             Ok(mut worker) => {
                 worker.figures.set(Counter::Core, pinned.map_or(0, |core| core as u64 + 1));
-                worker.figures.set(Counter::Core, pinned.map_or(0, |core| core as u64 + 1));
                 let features = worker.proactor.features().clone();
                 // Whoever waits for this has started us; it cannot be gone.
                 drop(ready.send(Ok(WorkerUp { features, core: pinned })));

@@ -80,8 +80,6 @@ pub struct Engine {
     next_report: Time,
     /// Reads under way of what receivers hold already.
     hashing: u32,
-    /// Plain bytes of chunks and packs that peers have acknowledged.
-    acknowledged_bytes: u64,
 }
 
 /// Tasks that a lane may have beyond the one being sent: the next is read while one is sent.
@@ -310,7 +308,6 @@ impl Engine {
             served: None,
             next_report: 0,
             hashing: 0,
-            acknowledged_bytes: 0,
         }
     }
 
@@ -409,12 +406,6 @@ impl Engine {
     #[must_use]
     pub fn lanes_of(&self, peer: PeerId) -> u16 {
         self.peers.get(&peer).map_or(0, Peer::lanes_everywhere)
-    }
-
-    /// Plain bytes of chunks and packs that peers have acknowledged on this worker's lanes, ever.
-    #[must_use]
-    pub fn acknowledged_bytes(&self) -> u64 {
-        self.acknowledged_bytes
     }
 
     /// Jobs of this worker that are not over.

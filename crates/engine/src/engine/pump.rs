@@ -293,7 +293,6 @@ impl Engine {
     pub(super) fn task_acknowledged(&mut self, task: TaskId) {
         match self.tasks.remove(task.0) {
             Some(Task::Chunk { job, attempt, piece, wire, .. }) => {
-                self.acknowledged_bytes += piece.length;
                 let Piece { object, length, .. } = piece;
                 if self.is_home(job) {
                     self.part_done(job, attempt, object, length, wire);
@@ -302,7 +301,6 @@ impl Engine {
                 }
             }
             Some(Task::Pack { job, attempt, pack, wire }) => {
-                self.acknowledged_bytes += pack.bytes;
                 self.outputs.push_back(Output::DropPack { pack: pack.pack });
                 if self.is_home(job) {
                     self.pack_done(job, attempt, pack, wire);
