@@ -3,14 +3,15 @@ use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::ClusterAbout;
 use dwcp_consensus::ProtocolKind;
 
+use super::table::FAMILIES;
 use super::text::Page;
 use crate::cluster::{Cluster, LATENCY_BOUNDS_S, Running};
 
 /// All of them.
 pub(super) fn cluster(page: &mut Page, cluster: &Cluster) {
     let Ok(running) = cluster.member() else {
-        for name in FAMILIES {
-            page.family(name);
+        for family in FAMILIES.iter().filter(|family| family.name.starts_with("dwcp_acp_")) {
+            page.family(family.name);
         }
         return;
     };
@@ -70,20 +71,3 @@ fn members(page: &mut Page, running: &Running) {
         page.sample(&[("peer", &name)], f64::from(*millionths) / 1e6);
     }
 }
-
-const FAMILIES: [&str; 14] = [
-    "dwcp_acp_consensus_latency_seconds",
-    "dwcp_acp_consensus_failures_total",
-    "dwcp_acp_transactions_total",
-    "dwcp_acp_messages_total",
-    "dwcp_acp_deciding",
-    "dwcp_acp_epoch",
-    "dwcp_acp_epochs_total",
-    "dwcp_acp_position",
-    "dwcp_acp_leaders_given_up_total",
-    "dwcp_acp_dag_depth_vertices",
-    "dwcp_acp_committee_size",
-    "dwcp_acp_byzantine_suspects",
-    "dwcp_acp_trust",
-    "dwcp_acp_peers_reached",
-];
