@@ -55,8 +55,8 @@ impl Worker {
         let needs_staging = match task {
             Waiting::Chunk { head, file, .. } => {
                 let link = self.links.get(&lane.peer).copied().unwrap_or_default();
-                let is_coded = self.coding.is_on(link) || self.has_baseline(file);
-                (is_encrypted || is_coded) && head.codec != Codec::Hole
+                head.codec != Codec::Hole
+                    && (is_encrypted || self.coding.is_on(link) || self.has_baseline(file))
             }
             Waiting::Pack { .. } => true,
         };
