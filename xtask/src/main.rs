@@ -6,6 +6,7 @@ mod demo;
 mod dist;
 mod ebpf;
 mod install;
+mod lab;
 mod setup;
 mod shell;
 mod suggest;
@@ -135,6 +136,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[--timeout SECONDS] [--memory MIB] -- COMMAND...",
         summary: "run a command under Debian's kernel in QEMU, with this machine's files read-only",
         run: vm::run,
+    },
+    Command {
+        name: "lab",
+        arguments: "[--gate] [--bytes N] [RATE,RTT,LOSS]...",
+        summary: "long links in virtual time (Mbit/s, ms, per cent): figures that do not depend on how busy the machine is",
+        run: lab::run,
     },
     Command {
         name: "wan",

@@ -45,14 +45,34 @@ impl Drop for Folder {
 /// A part is missing or cannot be written.
 pub(super) fn make(kernel: &Kernel, folder: &Path, command: &[String]) -> Result<PathBuf> {
     let root = folder.join("root");
-    for name in ["bin", "modules", "proc", "sys", "dev", "host", "upper", "new"] {
+    let modules = foundation(kernel, &root)?;
+    for name in ["host", "upper", "new"] {
+        fs::create_dir_all(root.join(name)).with_context(|| name.to_owned())?;
+    }
+    executable(&root.join("command"), &script(command))?;
+    seal(folder, &init(&modules))
+}
+
+/// Busybox and the modules below `root`; the lines of a script that insert these.
+///
+/// # Errors
+/// A part is missing or cannot be written.
+pub(crate) fn foundation(kernel: &Kernel, root: &Path) -> Result<String> {
+    for name in ["bin", "modules", "proc", "sys", "dev"] {
         fs::create_dir_all(root.join(name)).with_context(|| name.to_owned())?;
     }
     let busybox = shell::find("busybox").context("busybox")?;
     fs::copy(busybox, root.join("bin/busybox")).context("busybox")?;
-    let modules = modules(kernel, &root)?;
-    executable(&root.join("init"), &init(&modules))?;
-    executable(&root.join("command"), &script(command))?;
+    Ok(modules(kernel, root)?.iter().map(|name| format!("insmod /modules/{name}\n")).collect())
+}
+
+/// Makes the image of `folder/root` with this `init`; its path.
+///
+/// # Errors
+/// A part cannot be written.
+pub(crate) fn seal(folder: &Path, init: &str) -> Result<PathBuf> {
+    let root = folder.join("root");
+    executable(&root.join("init"), init)?;
     let image = folder.join("initial.cpio");
     archive(&root, &image)?;
     Ok(image)
@@ -79,8 +99,7 @@ fn modules(kernel: &Kernel, root: &Path) -> Result<Vec<String>> {
 }
 
 /// The first process. The status port (`ttyS1`) says `booted` before the command and `exit N` after it.
-fn init(modules: &[String]) -> String {
-    let insert: String = modules.iter().map(|name| format!("insmod /modules/{name}\n")).collect();
+fn init(insert: &str) -> String {
     format!(
         "#!/bin/busybox sh\n\
          export PATH=/bin\n\
@@ -118,7 +137,8 @@ fn script(command: &[String]) -> String {
     )
 }
 
-fn quoted(word: &str) -> String {
+/// As one word of a shell.
+pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
@@ -177,7 +197,7 @@ mod tests {
 
     #[test]
     fn init_inserts_in_order_and_reports() {
-        let text = init(&["a.ko".into(), "b.ko".into()]);
+        let text = init("insmod /modules/a.ko\ninsmod /modules/b.ko\n");
         let place = |part: &str| text.find(part).unwrap();
         assert!(place("insmod /modules/a.ko") < place("insmod /modules/b.ko"));
         assert!(place("echo booted") < place("chroot") && place("chroot") < place("exit $?"));

@@ -1,7 +1,7 @@
 //! `vm -- COMMAND…`: boots Debian's kernel under QEMU with this machine's files read-only, runs the command as root in
 //! there and passes its exit status out. For what this kernel lacks: RDMA, fq, netem. A boot that fails is tried again;
 //! the command never is.
-mod image;
+pub(crate) mod image;
 mod kernel;
 
 use std::{
@@ -31,6 +31,36 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
             return Ok(Outcome::Usage);
         }
     };
+    let guest = Guest { files: Files::Host, limit: request.limit, memory_mib: request.memory_mib };
+    start(&guest, |kernel, folder| image::make(kernel, folder, &request.command))
+}
+
+/// A machine to be started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Guest {
+    /// Where its files come from.
+    pub(crate) files: Files,
+    /// How long its command may take, on the clock of this machine.
+    pub(crate) limit: Duration,
+    /// Its memory in MiB.
+    pub(crate) memory_mib: u32,
+}
+
+/// Where a machine's files come from, and with that which clock it can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Files {
+    /// This machine's, read-only. Its clock is the wall's.
+    Host,
+    /// All are in its image. One core, whose clock counts instructions, a nanosecond each, and leaps over idle time: what
+    /// is measured inside depends on nothing outside. Waiting for files of the host would count as no time at all.
+    Image,
+}
+
+/// Starts a machine from the image that `make` writes into a folder, and waits until its command has ended.
+///
+/// # Errors
+/// The image cannot be made, or QEMU cannot be started.
+pub(crate) fn start(guest: &Guest, make: impl FnOnce(&Kernel, &Path) -> Result<PathBuf>) -> Result<Outcome> {
     setup::prepare_vm();
     let missing = PROGRAMS.into_iter().find(|program| shell::find(program).is_none());
     if let Some(missing) = missing {
@@ -44,13 +74,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
         return Ok(Outcome::Skipped);
     };
     let folder = image::Folder::new()?;
-    let initial = image::make(&kernel, folder.path(), &request.command)?;
+    let initial = make(&kernel, folder.path())?;
     for attempt in 1..=BOOTS_MAX {
-        match boot(&request, &kernel.image, &initial, folder.path())? {
+        match boot(guest, &kernel.image, &initial, folder.path())? {
             Ended::Command(0) => return Ok(Outcome::Done),
             Ended::Command(status) => return Ok(Outcome::Failed(status)),
             Ended::Timeout => {
-                eprintln!("vm: ended after {} s", request.limit.as_secs());
+                eprintln!("vm: ended after {} s", guest.limit.as_secs());
                 return Ok(Outcome::Failed(TIMEOUT_STATUS));
             }
             Ended::NoBoot => {
@@ -104,15 +134,15 @@ enum Ended {
     NoBoot,
 }
 
-fn boot(request: &Request, kernel: &Path, initial: &Path, folder: &Path) -> Result<Ended> {
+fn boot(guest: &Guest, kernel: &Path, initial: &Path, folder: &Path) -> Result<Ended> {
     let status = folder.join(STATUS);
     File::create(&status).with_context(|| status.display().to_string())?;
-    let mut machine = Machine(qemu(request, kernel, initial, folder).spawn().context("qemu-system-x86_64")?);
+    let mut machine = Machine(qemu(guest, kernel, initial, folder).spawn().context("qemu-system-x86_64")?);
     let started = Instant::now();
     loop {
         let said = std::fs::read_to_string(&status).unwrap_or_default();
         let off = machine.0.try_wait().context("qemu-system-x86_64")?.is_some();
-        if let Some(ended) = judge(&said, off, started.elapsed(), request.limit) {
+        if let Some(ended) = judge(&said, off, started.elapsed(), guest.limit) {
             return Ok(ended);
         }
         sleep(POLL);
@@ -135,17 +165,23 @@ fn judge(said: &str, off: bool, elapsed: Duration, limit: Duration) -> Option<En
     }
 }
 
-fn qemu(request: &Request, kernel: &Path, initial: &Path, folder: &Path) -> Command {
+fn qemu(guest: &Guest, kernel: &Path, initial: &Path, folder: &Path) -> Command {
     let status = folder.join(STATUS);
     let mut qemu = Command::new("qemu-system-x86_64");
     // Software emulation: the device node of KVM is there on some hosts that then do not run this kernel.
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m"])
-        .arg(request.memory_mib.to_string());
+    qemu.args(match guest.files {
+        Files::Host => ["-accel", "tcg,thread=multi", "-smp", "2"],
+        Files::Image => ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
+    });
+    qemu.args(["-cpu", "max", "-m"]).arg(guest.memory_mib.to_string());
     qemu.args(["-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none"]);
     // Three ports: the command's output, the status of the run, the kernel's own messages.
     qemu.args(["-serial", "stdio", "-serial"]).arg(format!("file:{}", status.display()));
     qemu.arg("-serial").arg(format!("file:{}", folder.join(MESSAGES).display()));
-    qemu.args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]);
+    if guest.files == Files::Host {
+        let host = "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap";
+        qemu.args(["-virtfs", host]);
+    }
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initial);
     qemu.args(["-append", "console=ttyS2 panic=-1 no_timer_check"]);
     qemu.stdin(Stdio::null());
@@ -167,7 +203,7 @@ impl Drop for Machine {
 
 /// Debian's kernel, unpacked.
 #[derive(Debug)]
-struct Kernel {
+pub(crate) struct Kernel {
     image: PathBuf,
     /// The folder above `lib/modules`.
     tree: PathBuf,
