@@ -7,11 +7,20 @@
 //! queueing delay (round-trip time above its minimum), leaves them nothing to lose.
 //!
 //! ```text
-//! Starting ── queue, or loss jumps ─► Steady: queue low → rate up; queue high, or loss jumps → rate down to what arrives
+//! Starting ── queue and no more growth, or loss jumps ─► Steady: queue low → rate up; queue high, or loss jumps → rate
+//!                                                       down to what arrives
 //! ```
+//!
+//! Not every delay is a queue of ours: acknowledgements of a thin lane wait for company, others fill the same buffer, air
+//! links jitter. A queue that does not shrink although less is sent than went through ([`drain`]) is taken for noise,
+//! and where a small queue just stands, more is tried and kept if it arrives ([`probe`]).
+mod drain;
+mod probe;
 mod window;
 
 use crate::io::Time;
+use drain::{Drain, EFFECT_SPANS};
+use probe::{Probe, Verdict};
 use window::Maximum;
 
 /// What the lanes to a peer did since the last sample.
@@ -97,9 +106,14 @@ pub struct PathControl {
     queue_ns: Time,
     /// What the last sample delivered, per second.
     latest: f64,
+    /// The most that a span of the search delivered, per second.
+    peak: f64,
     loss: f64,
     /// A queue of ours is to go first.
     draining: bool,
+    /// Since the first of the cuts that follow each other.
+    drain: Option<Drain>,
+    probe: Probe,
     /// Spans since there was little to send.
     settled: u32,
     rtt_min_ns: Time,
@@ -127,8 +141,11 @@ impl Default for PathControl {
             noise_ns: 0,
             queue_ns: 0,
             latest: 0.0,
+            peak: 0.0,
             loss: 0.0,
             draining: false,
+            drain: None,
+            probe: Probe::default(),
             settled: 0,
             rtt_min_ns: 0,
             now: 0,
@@ -175,8 +192,8 @@ impl PathControl {
         let queue_ns = sample.rtt_ns.saturating_sub(sample.rtt_min_ns);
         match (self.mode, self.phase) {
             (PathMode::Datacenter, _) => (self.phase, self.reason) = (Phase::Starting, Reason::Short),
-            (PathMode::Internet, Phase::Starting) => self.search(delivered, queue_ns, loss),
-            (PathMode::Internet, Phase::Steady) => self.steer(delivered, queue_ns, loss),
+            (PathMode::Internet, Phase::Starting) => self.search(arrived, queue_ns, loss),
+            (PathMode::Internet, Phase::Steady) => self.steer(sample.span_ns, delivered, queue_ns, loss),
         }
         self.loss += (loss - self.loss) * LOSS_WEIGHT;
         self.latest = arrived;
@@ -186,8 +203,9 @@ impl PathControl {
     #[must_use]
     pub fn guidance(&self) -> Guidance {
         let rate = match (self.mode, self.phase) {
+            (PathMode::Datacenter, _) => None,
+            (PathMode::Internet, Phase::Starting) => self.start_ceiling(),
             (PathMode::Internet, Phase::Steady) => Some(self.rate),
-            _ => None,
         };
         Guidance {
             rate_bytes_per_s: rate.map(|rate| (rate as u64).max(RATE_MIN_BYTES_PER_S)),
@@ -220,15 +238,19 @@ impl PathControl {
         }
     }
 
-    /// Lets the lanes grow until a queue builds up. Where none ever does, there is nothing to pace.
-    fn search(&mut self, delivered: f64, queue_ns: Time, loss: f64) {
+    /// Lets the lanes double until a queue builds up and more does not arrive. Where none ever does, there is nothing to
+    /// pace. A delay alone means little yet: the kernel remembers that of the handshakes.
+    fn search(&mut self, arrived: f64, queue_ns: Time, loss: f64) {
         self.reason = Reason::Searching;
+        let is_growing = arrived > self.peak * GROWING;
+        self.peak = self.peak.max(arrived);
         let is_queued = queue_ns > (self.rtt_min_ns / 4).max(QUEUE_NOISE_NS);
-        if self.settled < SETTLED_SPANS || !(is_queued || loss > LOSS_CERTAIN) {
+        let is_full = is_queued && !is_growing || queue_ns > self.rtt_min_ns * 2;
+        if self.settled < SETTLED_SPANS || !(is_full || loss > LOSS_CERTAIN) {
             return;
         }
         self.phase = Phase::Steady;
-        self.ceiling = delivered.max(self.latest);
+        self.ceiling = self.peak;
         // What stands in the queue shall leave it within a few round trips.
         self.rate = self.ceiling * DRAIN;
         self.draining = true;
@@ -236,33 +258,94 @@ impl PathControl {
         self.reason = if is_queued { Reason::Queue } else { Reason::Loss };
     }
 
-    fn steer(&mut self, delivered: f64, queue_ns: Time, loss: f64) {
+    /// While the rate is searched for, it doubles each round trip and no faster: BBR's own start overruns a buffer of one
+    /// bandwidth-delay product and sends a tenth and more twice.
+    fn start_ceiling(&self) -> Option<f64> {
+        let first = START_BYTES * 1e9 / self.rtt_min_ns.max(1) as f64;
+        (self.settled > 0).then(|| (self.peak * DOUBLING).max(first))
+    }
+
+    fn steer(&mut self, span_ns: Time, delivered: f64, queue_ns: Time, loss: f64) {
         if self.settled == 0 {
             // The next burst begins at what went through, not at what might have.
             self.rate = self.rate.min(self.delivered_long.value().max(self.ceiling * DRAIN));
             self.reason = Reason::Demand;
         }
         if self.settled < SETTLED_SPANS {
+            (self.drain, self.probe) = (None, Probe::default());
             return;
         }
         self.learn_noise(delivered, queue_ns);
         let low = (self.rtt_min_ns / 16).max(QUEUE_NOISE_NS / 4).max(self.noise_ns);
-        let high = low + (self.rtt_min_ns / 8).max(QUEUE_NOISE_NS);
+        let high = low + (self.rtt_min_ns / 12).max(QUEUE_NOISE_NS);
         if queue_ns > high || self.is_lossy(loss) {
-            // While a queue stands, what arrives is what the bottleneck carries.
-            self.ceiling = delivered.max(self.latest);
-            let excess = queue_ns.saturating_sub(low) as f64 / (4 * self.rtt_min_ns) as f64;
-            self.rate = self.rate.min(self.ceiling * (1.0 - excess.clamp(CUT_MIN, CUT_MAX)));
-            self.draining = true;
-            self.streak = 0;
-            self.reason = if queue_ns > high { Reason::Queue } else { Reason::Loss };
-        } else if core::mem::take(&mut self.draining) {
+            self.give_way(span_ns, delivered, queue_ns, (low, high));
+            return;
+        }
+        self.drain = None;
+        if core::mem::take(&mut self.draining) {
             self.rate = self.rate.max(self.ceiling);
-        } else if queue_ns > low && self.rate > self.ceiling {
+            self.probe = Probe::default();
+        } else if queue_ns > low && self.rate > self.ceiling || self.probe.is_running() {
             self.streak = 0;
+            self.hold(delivered, queue_ns);
         } else if delivered > self.rate * USED {
+            self.probe = Probe::default();
             self.rate = (self.rate * (1.0 + self.gain())).min(self.delivered.value() * AHEAD_MAX);
             self.reason = Reason::Room;
+        }
+    }
+
+    /// Down to less than arrives, unless that has been tried and the delay has not followed: then it is not our queue.
+    fn give_way(&mut self, span_ns: Time, delivered: f64, queue_ns: Time, (low, high): (Time, Time)) {
+        self.probe = Probe::default();
+        self.streak = 0;
+        let begun = Drain {
+            rate: self.rate,
+            ceiling: delivered.max(self.latest),
+            queue_ns,
+            owed_ns: 0.0,
+            latest: [self.rate; 2],
+            spans: EFFECT_SPANS,
+        };
+        let drain = self.drain.get_or_insert(begun);
+        drain.go_on(span_ns, self.rate, delivered);
+        if queue_ns > high && drain.is_in_vain(queue_ns, self.rtt_min_ns) {
+            self.noise_ns = queue_ns;
+            self.rate = self.rate.max(drain.rate);
+            self.reason = Reason::Room;
+            (self.drain, self.draining) = (None, false);
+            return;
+        }
+        if !drain.may_cut(self.rate, delivered) {
+            return;
+        }
+        drain.spans = 0;
+        // While a queue stands, what arrives is what the bottleneck carries.
+        self.ceiling = delivered.max(self.latest);
+        let excess = queue_ns.saturating_sub(low) as f64 / (4 * self.rtt_min_ns) as f64;
+        self.rate = self.rate.min(self.ceiling * (1.0 - excess.clamp(CUT_MIN, CUT_MAX)));
+        self.draining = true;
+        self.reason = if queue_ns > high { Reason::Queue } else { Reason::Loss };
+    }
+
+    /// A small queue stands above the rate that made one last time.
+    fn hold(&mut self, delivered: f64, queue_ns: Time) {
+        match self.probe.step(self.rate, delivered, queue_ns, self.rtt_min_ns) {
+            Verdict::Wait => {}
+            Verdict::Try => self.rate *= 1.0 + probe::STEP,
+            Verdict::Follows => {
+                // The wall, if there is one, stands further off.
+                self.ceiling = self.rate * AHEAD_MAX;
+                self.reason = Reason::Room;
+            }
+            Verdict::Full => {
+                self.noise_ns = 0;
+                self.ceiling = delivered;
+                self.rate = self.rate.min(delivered * DRAIN);
+                self.draining = true;
+                self.reason = Reason::Queue;
+            }
         }
     }
 
@@ -285,7 +368,8 @@ impl PathControl {
     /// A queue that stands although much less is sent than went through lately, and all of that arrives, is not ours:
     /// the link's jitter, or somebody else who fills the buffer. Giving way to it any further would end in silence.
     fn learn_noise(&mut self, delivered: f64, queue_ns: Time) {
-        let is_quiet = self.rate < self.delivered_long.value() * 0.85 && delivered < self.rate * 1.03;
+        let is_quiet = self.rate < self.delivered_long.value() * 0.85
+            && (self.rate * 0.9..self.rate * 1.03).contains(&delivered);
         let is_going = queue_ns < self.queue_ns - self.queue_ns / 16;
         self.queue_ns = queue_ns;
         if !is_quiet || is_going {
@@ -295,12 +379,17 @@ impl PathControl {
         }
     }
 
-    /// As many lanes as fill the path with windows that any kernel grants, and a few for chunks that wait for a loss.
+    /// As many lanes as fill the path with windows that any kernel grants, and a few for chunks that wait for a loss; but
+    /// none so thin that its acknowledgements wait for company.
     fn lanes_enough(&self) -> u16 {
         let rate = self.delivered.value().max(self.rate);
         let flying = rate * self.rtt_min_ns as f64 / 1e9;
         let lanes = (flying / LANE_WINDOW_BYTES) as u64 + 1;
-        lanes.clamp(LANES_LEAST, LANES_MOST) as u16
+        let most = match self.phase {
+            Phase::Starting => LANES_MOST,
+            Phase::Steady => ((rate / LANE_RATE_BYTES_PER_S) as u64).clamp(LANES_FEW, LANES_MOST),
+        };
+        lanes.clamp(LANES_LEAST.min(most), most) as u16
     }
 
     fn memory_ns(&self) -> Time {
@@ -319,6 +408,12 @@ const SPAN_MAX_NS: Time = 500_000_000;
 const QUEUE_NOISE_NS: Time = 3_000_000;
 /// Spans after which what is measured is that of a sender with enough to send.
 const SETTLED_SPANS: u32 = 3;
+/// Growth from one round trip to the next below which the lanes no longer double.
+const GROWING: f64 = 1.25;
+/// A little more than what the lanes do by themselves, so that they are not held back by a late measurement.
+const DOUBLING: f64 = 2.2;
+/// What may be in flight before anything is known: the first windows (RFC 6928) of all lanes, twice.
+const START_BYTES: f64 = 2.0 * LANES_MOST as f64 * 14_600.0;
 const DRAIN: f64 = 0.9;
 /// Share of the rate that must be used before there is a reason to raise it.
 const USED: f64 = 0.85;
@@ -335,6 +430,9 @@ const LOSS_WEIGHT: f64 = 0.1;
 const RATE_MIN_BYTES_PER_S: u64 = 16 * 1024;
 /// Half of what Linux lets a send buffer grow to by default (`tcp_wmem`, 4 MiB).
 const LANE_WINDOW_BYTES: f64 = 2_097_152.0;
+/// Eight segments in the 40 ms for which Linux may hold an acknowledgement back (`TCP_DELACK_MIN`).
+const LANE_RATE_BYTES_PER_S: f64 = 290_000.0;
+const LANES_FEW: u64 = 4;
 const LANES_LEAST: u64 = 16;
 const LANES_MOST: u64 = 64;
 
