@@ -1,0 +1,34 @@
+//! Arguments of `backup` and `restore`.
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+/// What to do with copies of the state.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Backup {
+    /// Write a consistent copy while the node works; an SQLite file
+    State {
+        /// Where to; `-` = standard output
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Check that a copy is whole and fits the daemon's version
+    Verify {
+        /// The copy
+        file: PathBuf,
+    },
+}
+
+/// What to restore.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Restore {
+    /// Transfers and their history; the node must be drained
+    State {
+        /// The copy
+        #[arg(long, value_name = "FILE")]
+        input: PathBuf,
+        /// Only check it
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
