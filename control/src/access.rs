@@ -73,10 +73,11 @@ pub(crate) fn new_key(
 pub(crate) fn required(method: &axum::http::Method, path: &str) -> Role {
     use dwcp_api::paths;
     let is_reading = method == axum::http::Method::GET || method == axum::http::Method::HEAD;
-    if path.starts_with(paths::AUTH_KEYS) || path == paths::AUDIT {
+    if path.starts_with(paths::AUTH_KEYS) || [paths::AUDIT, paths::AUTH_TOKEN_KEYS].contains(&path) {
         return Role::Admin;
     }
-    if is_reading || path == paths::CONFIG_VALIDATE {
+    // Whoever asks for a token gets at most what it has; the handler sees to that.
+    if is_reading || [paths::CONFIG_VALIDATE, paths::AUTH_TOKEN].contains(&path) {
         return Role::Read;
     }
     let is_daily = path.starts_with(paths::TRANSFERS)
@@ -148,6 +149,8 @@ mod tests {
             (Method::POST, paths::BACKUP),
             (Method::POST, paths::RESTORE),
             (Method::GET, paths::AUTH_KEYS),
+            (Method::GET, paths::AUTH_TOKEN_KEYS),
+            (Method::POST, paths::AUTH_TOKEN_KEYS),
             (Method::DELETE, "/api/v1/auth/keys/00"),
             (Method::GET, paths::AUDIT),
             (Method::POST, "/something/new"),

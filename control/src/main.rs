@@ -3,6 +3,7 @@
 mod access;
 mod app;
 mod arguments;
+mod certificates;
 mod cluster;
 mod figures;
 mod health;
@@ -20,6 +21,7 @@ mod peers;
 mod recovery;
 mod settings;
 mod store;
+mod tokens;
 mod tunnels;
 
 use std::path::PathBuf;
@@ -103,6 +105,16 @@ fn run(arguments: &Arguments, start: Start) -> anyhow::Result<()> {
     let mut app = App::new(start, store, recovered, dwcp_sys::doorbell::Doorbell::create()?);
     app.store_file.clone_from(&places.store);
     app.cluster = cluster::Cluster::new(&arguments.state_dir);
+    let tokens = tokens::Keyring::open(&arguments.state_dir);
+    if let Some(trouble) = tokens.trouble() {
+        tracing::error!(
+            component = "http",
+            trouble,
+            "no token counts: the keys cannot be read (`dwcp auth rotate`)"
+        );
+        app.note_error("control", "token_keys", trouble);
+    }
+    app.tokens = std::sync::Mutex::new(tokens);
     let app = Arc::new(app);
     tracing::info!(
         component = "control",

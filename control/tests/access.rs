@@ -1,72 +1,12 @@
 //! Access from other hosts: TLS 1.3, API keys, roles, rates, and the audit log of what was done.
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::sync::Arc;
-
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::CertificateDer;
 use serde_json::Value;
+use support::https::{ask, certify, secure};
 use support::{Control, ORDER, Site, wait_for};
 
 const KEYS: &str = "/api/v1/auth/keys";
-
-/// Writes a certificate for localhost and its key; gives the certificate.
-fn certify(site: &Site) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(site.path("key.new"), made.signing_key.serialize_pem()).unwrap();
-    std::fs::rename(site.path("key.new"), site.path("server.key")).unwrap();
-    std::fs::write(site.path("server.crt"), made.cert.pem()).unwrap();
-    made.cert.der().clone()
-}
-
-fn secure(site: &Site, more: &str) -> CertificateDer<'static> {
-    let certificate = certify(site);
-    let (crt, key) = (site.path("server.crt"), site.path("server.key"));
-    site.configure(&format!(
-        "security: {{tls: {{cert_file: '{}', key_file: '{}'}}{more}}}\n",
-        crt.display(),
-        key.display()
-    ));
-    certificate
-}
-
-/// One request over TLS; the handshake's error where there is one.
-fn ask(
-    control: &Control,
-    trusted: &CertificateDer<'static>,
-    method: &str,
-    path: &str,
-    key: &str,
-    body: &str,
-) -> std::io::Result<(u16, String, String)> {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusted.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = StreamOwned::new(connection, TcpStream::connect(control.tls_address.as_ref().unwrap())?);
-    let bearer = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: node-1\r\nconnection: close\r\n{bearer}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    )?;
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => return Err(error),
-        _ => {}
-    }
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
-    Ok((head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_ascii_lowercase(), body.to_owned()))
-}
 
 fn key(control: &Control, role: &str) -> (String, String) {
     let answer = control.ask("POST", KEYS, &format!(r#"{{"name": "a test", "role": "{role}"}}"#));

@@ -17,7 +17,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::units::parse_duration;
 
-pub(crate) use access::{Auth, AuthKey, RoleName};
+pub(crate) use access::{Auth, AuthKey, Cert, Renew, RoleName, TokenArguments};
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use cluster::{Cluster, ClusterSelf};
 pub(crate) use config::Config;
@@ -132,6 +132,9 @@ pub(crate) enum Command {
     /// Say who may use the node from other hosts
     #[command(subcommand)]
     Auth(Auth),
+    /// Look after the certificates of the HTTPS interface
+    #[command(subcommand)]
+    Cert(Cert),
     /// List who changed what, newest first
     Audit {
         /// At most so many [default: 100]

@@ -1,7 +1,7 @@
-//! `dwcp auth key` and `dwcp audit`: who may use the node from other hosts, and who changed what.
-use dwcp_api::{AuditEntry, KeyFigures, KeyRequest, Role};
+//! `dwcp auth` and `dwcp audit`: who may use the node from other hosts, and who changed what.
+use dwcp_api::{AuditEntry, KeyFigures, KeyRequest, Role, TokenRequest};
 
-use crate::arguments::{AuthKey, RoleName};
+use crate::arguments::{AuthKey, RoleName, TokenArguments};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::output::{self, plain};
@@ -11,12 +11,7 @@ pub(super) async fn keys(context: &Context, command: AuthKey) -> Result<Code, Fa
     let client = context.client()?;
     match command {
         AuthKey::Create { name, role, ttl } => {
-            let role = match role {
-                RoleName::Read => Role::Read,
-                RoleName::Operate => Role::Operate,
-                RoleName::Admin => Role::Admin,
-            };
-            let request = KeyRequest { name, role, ttl_seconds: ttl.map(|ttl| ttl.as_secs()) };
+            let request = KeyRequest { name, role: role.into(), ttl_seconds: ttl.map(|ttl| ttl.as_secs()) };
             let created = client.create_api_key(&request).await?;
             if context.json {
                 output::json(&created)?;
@@ -47,6 +42,40 @@ pub(super) async fn keys(context: &Context, command: AuthKey) -> Result<Code, Fa
         }
     }
     Ok(Code::Ok)
+}
+
+/// Prints the token alone on stdout, so that a script can take it.
+pub(super) async fn token(context: &Context, arguments: TokenArguments) -> Result<Code, Failure> {
+    let TokenArguments { name, role, ttl } = arguments;
+    let request = TokenRequest { name, role: role.into(), ttl_seconds: ttl.map(|ttl| ttl.as_secs()) };
+    let issued = context.client()?.issue_token(&request).await?;
+    if context.json {
+        output::json(&issued)?;
+    } else {
+        output::result(&format!("{}\n", plain(&issued.token)))?;
+        context.note(&format!("counts until {}; use it as `Authorization: Bearer TOKEN`", issued.expires_at));
+        context.note("to undo: dwcp auth rotate, which ends all tokens");
+    }
+    Ok(Code::Ok)
+}
+
+pub(super) async fn rotate(context: &Context) -> Result<Code, Failure> {
+    let list = context.client()?.rotate_token_keys().await?;
+    if context.json {
+        output::json(&list)?;
+    }
+    context.note("no token counts that was made before");
+    Ok(Code::Ok)
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Read => Self::Read,
+            RoleName::Operate => Self::Operate,
+            RoleName::Admin => Self::Admin,
+        }
+    }
 }
 
 fn table(keys: &[KeyFigures]) -> String {

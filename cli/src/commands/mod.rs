@@ -2,6 +2,7 @@
 mod auth;
 mod backup;
 mod breaker;
+mod certificates;
 mod cluster;
 mod compress;
 pub(crate) mod config;
@@ -14,6 +15,7 @@ mod identity;
 mod path;
 mod peers;
 mod ping;
+mod renew;
 mod report;
 mod stats;
 mod status;
@@ -53,6 +55,9 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Undrain => drain::undrain(&context).await,
         Command::Report(arguments) => report::run(&context, &arguments).await,
         Command::Auth(Auth::Key(command)) => auth::keys(&context, command).await,
+        Command::Auth(Auth::Token(arguments)) => auth::token(&context, arguments).await,
+        Command::Auth(Auth::Rotate) => auth::rotate(&context).await,
+        Command::Cert(command) => certificates::run(&context, command).await,
         Command::Audit { lines } => auth::audit(&context, lines).await,
         Command::Backup(command) => backup::back_up(&context, command).await,
         Command::Restore(command) => backup::restore(&context, command).await,

@@ -4,12 +4,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use dwcp_api::client::Client;
-use dwcp_api::{FeatureState, Health, HealthStatus, KernelEntry, KernelReport, Status};
+use dwcp_api::{
+    CertificateFinding, CertificateList, CertificateVerdict, FeatureState, Health, HealthStatus, KernelEntry,
+    KernelReport, Status,
+};
 use dwcp_config::{Config, Findings, Loaded};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::Check;
+use super::{Check, Verdict};
 use crate::context::Context;
 use crate::exit::Failure;
 
@@ -54,6 +57,8 @@ pub(super) struct Daemon {
     answer: Result<(Status, Health), Failure>,
     /// An older daemon has none.
     kernel: Option<KernelReport>,
+    /// The same.
+    certificates: Option<CertificateList>,
 }
 
 impl Daemon {
@@ -61,8 +66,11 @@ impl Daemon {
         let client = context.client()?;
         let endpoint = client.endpoint().to_string();
         let answer = ask(&client).await;
-        let kernel = if answer.is_ok() { client.kernel().await.ok() } else { None };
-        Ok(Self { endpoint, answer, kernel })
+        let (kernel, certificates) = match &answer {
+            Ok(_) => (client.kernel().await.ok(), client.certificates().await.ok()),
+            Err(_) => (None, None),
+        };
+        Ok(Self { endpoint, answer, kernel, certificates })
     }
 
     pub(super) fn is_reachable(&self) -> bool {
@@ -102,8 +110,20 @@ impl Daemon {
             });
         }
         checks.extend(self.kernel.iter().flat_map(|report| &report.entries).filter_map(in_kernel));
+        let findings = self.certificates.iter().flat_map(|list| &list.findings);
+        checks.extend(findings.map(certificate));
         checks
     }
+}
+
+fn certificate(finding: &CertificateFinding) -> Check {
+    let verdict = match finding.verdict {
+        CertificateVerdict::Ok => Verdict::Ok,
+        CertificateVerdict::Warn => Verdict::Warn,
+        CertificateVerdict::Fail => Verdict::Fail,
+    };
+    let check = Check::new(format!("https.{}", finding.id), verdict, finding.detail.clone());
+    Check { next: finding.next.clone(), ..check }
 }
 
 /// What of the kernel's part concerns an operator; the rest is in `dwcp debug ebpf`.
@@ -186,7 +206,6 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
     use super::*;
 
     #[test]

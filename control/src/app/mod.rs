@@ -42,6 +42,8 @@ pub(crate) struct App {
     pub(crate) journal: Arc<Journal>,
     /// This node's part in a cluster, if it has any.
     pub(crate) cluster: crate::cluster::Cluster,
+    /// Keys that tokens are signed with. A lock of its own: their file is written under it.
+    pub(crate) tokens: Mutex<crate::tokens::Keyring>,
     /// The store's file; copies are made beside it.
     pub(crate) store_file: std::path::PathBuf,
     sources: Sources,
@@ -69,7 +71,7 @@ impl App {
         let shared = Shared {
             keys: ApiKeys::new(std::mem::take(&mut recovered.keys)),
             limiter: RateLimiter::new(config.security.rate_limit, CLIENTS_MAX),
-            certificate_expires_s: None,
+            certificates: Vec::new(),
             tunnels: Tunnels::new(std::mem::take(&mut recovered.tunnels)),
             jobs: Jobs::new(recovered, config),
             peers,
@@ -101,6 +103,7 @@ impl App {
             start_config: config.clone(),
             journal,
             cluster: crate::cluster::Cluster::new(std::path::Path::new("")),
+            tokens: Mutex::default(),
             store_file: std::path::PathBuf::new(),
             sources,
             level,
@@ -125,6 +128,11 @@ impl App {
     /// The lock. A thread that panicked with it has left whole values behind: every change is one assignment.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys of tokens. A thread that panicked with them has left whole values behind.
+    pub(crate) fn tokens(&self) -> MutexGuard<'_, crate::tokens::Keyring> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes shared state, then carries out what follows for store and link.

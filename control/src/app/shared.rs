@@ -20,8 +20,8 @@ pub(crate) struct Shared {
     pub(crate) jobs: Jobs,
     pub(crate) keys: ApiKeys,
     pub(crate) limiter: RateLimiter,
-    /// When the certificate of the HTTPS interface expires, in seconds since 1970.
-    pub(crate) certificate_expires_s: Option<i64>,
+    /// Those that the HTTPS interface uses; none where there is no such interface.
+    pub(crate) certificates: Vec<crate::certificates::InUse>,
     pub(crate) peers: Peers,
     pub(crate) tunnels: Tunnels,
     pub(crate) recoveries: Recoveries,

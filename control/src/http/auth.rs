@@ -34,11 +34,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Failure> {
     let request: KeyRequest = read_json(&headers, body, "a request for a key").await?;
-    let is_usable = (1..=NAME_CHARS_MAX).contains(&request.name.chars().count())
-        && !request.name.chars().any(char::is_control);
-    if !is_usable {
-        return Err(Failure::invalid(format!("name must be 1 to {NAME_CHARS_MAX} printable characters")));
-    }
+    check_name(&request.name)?;
     if request.ttl_seconds.is_some_and(|seconds| seconds == 0 || seconds > TTL_S_MAX) {
         return Err(Failure::invalid(format!("ttl_seconds must be from 1 to {TTL_S_MAX}")));
     }
@@ -102,6 +98,16 @@ pub(super) async fn audit(
 fn not_stored(error: crate::store::StoreError) -> Failure {
     let status = StatusCode::INSUFFICIENT_STORAGE;
     Failure::new(status, Problem::REFUSED, "Not stored", format!("nothing was changed: {error}"))
+}
+
+/// Names of keys and tokens are shown to people.
+pub(super) fn check_name(name: &str) -> Result<(), Failure> {
+    let is_usable =
+        (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    if is_usable {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!("name must be 1 to {NAME_CHARS_MAX} printable characters")))
 }
 
 /// From the kernel.

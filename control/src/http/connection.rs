@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::PeerKind;
+use super::caller::{PeerKind, Shown};
 use super::tls::Tls;
 use crate::app::App;
 
@@ -55,7 +55,11 @@ pub(super) async fn serve_tls(listener: TcpListener, tls: Arc<Tls>, router: Rout
                 tokio::spawn(async move {
                     let kind = PeerKind::Secure { ip: peer.ip().to_canonical() };
                     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => serve(stream, router.layer(Extension(kind))).await,
+                        Ok(Ok(stream)) => {
+                            let certificates = stream.get_ref().1.peer_certificates();
+                            let shown = certificates.and_then(|chain| Shown::of(chain.first()?));
+                            serve(stream, router.layer(Extension(kind)).layer(Extension(shown))).await;
+                        }
                         Ok(Err(error)) => tracing::debug!(component = "http", %error, "no TLS handshake"),
                         Err(_) => tracing::debug!(component = "http", "TLS handshake took too long"),
                     }

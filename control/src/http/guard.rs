@@ -11,49 +11,35 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use dwcp_api::{Problem, Role, paths};
 
+use super::caller::{Caller, PeerKind, Shown, identify};
 use super::problem::Failure;
 use crate::access::AuditRecord;
 use crate::app::App;
 
-/// Where a request comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PeerKind {
-    /// The unix socket; its mode says who may connect, and this user did.
-    Unix {
-        /// Who.
-        uid: u32,
-    },
-    /// This host.
-    Loopback,
-    /// Any other host, in clear.
-    Remote {
-        /// Which.
-        ip: IpAddr,
-    },
-    /// Any host, by way of TLS.
-    Secure {
-        /// Which.
-        ip: IpAddr,
-    },
-}
-
-/// Who asks, as far as it is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Caller {
-    name: String,
-    role: Option<Role>,
+/// What of a request decides whether it is served.
+struct Asked<'a> {
+    kind: PeerKind,
+    shown: Option<&'a Shown>,
+    method: &'a Method,
+    path: &'a str,
 }
 
 /// Wraps every handler.
-pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let id = request_id(request.headers());
     let kind = request.extensions().get::<PeerKind>().copied().unwrap_or(PeerKind::Remote { ip: NOBODY });
+    let shown = request.extensions().get::<Option<Arc<Shown>>>().cloned().flatten();
     let mut caller = None;
-    let result = match admit(&app, kind, &method, &path, request.headers(), &mut caller) {
+    let asked = Asked { kind, shown: shown.as_deref(), method: &method, path: &path };
+    let admitted = admit(&app, &asked, request.headers(), &mut caller);
+    if let Some(caller) = caller.clone() {
+        request.extensions_mut().insert(caller);
+    }
+    let result = match admitted {
         Ok(()) => tokio::time::timeout(timeout_of(&path), next.run(request)).await.map_err(|_| {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             Failure::new(status, "about:blank", "Timed out", "the request took too long")
@@ -84,51 +70,19 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
 /// Whether the request may be served; says who the caller is where that was asked at all.
 fn admit(
     app: &App,
-    kind: PeerKind,
-    method: &Method,
-    path: &str,
+    asked: &Asked<'_>,
     headers: &HeaderMap,
     caller: &mut Option<Caller>,
 ) -> Result<(), Failure> {
-    if is_public(path) && method != Method::POST {
+    if is_public(asked.path) && asked.method != Method::POST {
         return Ok(());
     }
-    let trusts_loopback = app.settings().config.security.trust_loopback;
-    let known = caller.insert(identify(app, kind, trusts_loopback, headers)?);
-    limit(app, kind, known)?;
-    permit(kind, known, method, path)
-}
-
-/// The caller's name and role. Loopback is as good as the socket unless a web page stands behind it.
-fn identify(
-    app: &App,
-    kind: PeerKind,
-    trusts_loopback: bool,
-    headers: &HeaderMap,
-) -> Result<Caller, Failure> {
-    let known = |name: String, role| Ok(Caller { name, role: Some(role) });
-    match kind {
-        PeerKind::Unix { uid } => {
-            let is_ours = uid == 0 || uid == nix::unistd::geteuid().as_raw();
-            known(format!("uid {uid}"), if is_ours { Role::Admin } else { Role::Read })
-        }
-        PeerKind::Loopback if trusts_loopback => {
-            no_web_page(headers)?;
-            known("loopback".into(), Role::Admin)
-        }
-        PeerKind::Loopback => Ok(Caller { name: "loopback".into(), role: None }),
-        PeerKind::Remote { ip } => Ok(Caller { name: ip.to_string(), role: None }),
-        PeerKind::Secure { ip } => {
-            let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-            let bearer = bearer.and_then(|text| text.strip_prefix("Bearer ")).map(str::trim);
-            let (now_ms, shared) = (app.now().unix_ms, app.lock());
-            let key = bearer.and_then(|text| shared.keys.verify(text, now_ms));
-            match key {
-                Some(key) => known(format!("key {}", key.id), key.role),
-                None => Ok(Caller { name: ip.to_string(), role: None }),
-            }
-        }
+    if asked.kind == PeerKind::Loopback && app.settings().config.security.trust_loopback {
+        no_web_page(headers)?;
     }
+    let known = caller.insert(identify(app, asked.kind, asked.shown, headers));
+    limit(app, asked.kind, known)?;
+    permit(asked.kind, known, asked.method, asked.path)
 }
 
 /// A key has its requests, and an address that is nobody has its own: who guesses keys runs out of them.
@@ -136,7 +90,7 @@ fn limit(app: &App, kind: PeerKind, caller: &Caller) -> Result<(), Failure> {
     let client = match kind {
         PeerKind::Unix { .. } | PeerKind::Loopback => return Ok(()),
         PeerKind::Remote { ip } | PeerKind::Secure { ip } if caller.role.is_none() => network(ip),
-        PeerKind::Remote { .. } | PeerKind::Secure { .. } => caller.name.clone(),
+        PeerKind::Remote { .. } | PeerKind::Secure { .. } => caller.client.clone(),
     };
     let now = app.now().uptime;
     let verdict = app.lock().limiter.handle_request(&client, now);
@@ -168,7 +122,7 @@ fn permit(kind: PeerKind, caller: &Caller, method: &Method, path: &str) -> Resul
                 StatusCode::UNAUTHORIZED,
                 Problem::UNAUTHENTICATED,
                 "Who are you",
-                "give an API key as `Authorization: Bearer KEY` (`dwcp auth key create` on the node makes one)",
+                caller.why.as_deref().unwrap_or(WHO),
             )),
             PeerKind::Loopback => refuse("security.trust_loopback is false: use the unix socket"),
             PeerKind::Unix { .. } | PeerKind::Remote { .. } => refuse(
@@ -182,7 +136,9 @@ fn permit(kind: PeerKind, caller: &Caller, method: &Method, path: &str) -> Resul
     }
     let way_out = match kind {
         PeerKind::Unix { .. } => "use sudo",
-        PeerKind::Loopback | PeerKind::Remote { .. } | PeerKind::Secure { .. } => "use a key with that role",
+        PeerKind::Loopback | PeerKind::Remote { .. } | PeerKind::Secure { .. } => {
+            "use a key, a token or a certificate with that role"
+        }
     };
     refuse(&format!("this needs the role {}, {} has {}: {way_out}", needed.name(), caller.name, role.name()))
 }
@@ -211,7 +167,7 @@ fn audit(
     status: StatusCode,
     id: &str,
 ) {
-    let caller = caller.unwrap_or_else(|| Caller { name: format!("{kind:?}"), role: None });
+    let caller = caller.unwrap_or_else(|| Caller::stranger(format!("{kind:?}")));
     let role = caller.role.map_or("", Role::name);
     let (who, method, code) = (caller.name.as_str(), method.as_str(), status.as_u16());
     // Paths of strangers are of their making; what is shown of them is bounded.
@@ -271,6 +227,7 @@ fn request_id(headers: &HeaderMap) -> String {
     }
 }
 
+const WHO: &str = "give an API key (`dwcp auth key create` on the node makes one) or a token (`dwcp auth token`) as `Authorization: Bearer …`, or show a certificate where security.enable_mtls is on";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const COPY_TIMEOUT: Duration = Duration::from_secs(600);
 const PATH_CHARS_MAX: usize = 200;
@@ -307,7 +264,7 @@ mod tests {
 
     #[test]
     fn roles_decide_and_strangers_may_nothing() {
-        let caller = |role| Caller { name: "x".into(), role };
+        let caller = |role| Caller { role, ..Caller::stranger("x") };
         let may = |kind, role, method: &Method, path: &str| permit(kind, &caller(role), method, path).is_ok();
         let secure = PeerKind::Secure { ip: IP };
         assert!(may(secure, Some(Role::Read), &Method::GET, paths::STATUS));

@@ -4,6 +4,8 @@ mod auth;
 mod backup;
 mod body;
 mod breakers;
+mod caller;
+mod certificates;
 mod cluster;
 mod config;
 mod connection;
@@ -17,6 +19,7 @@ mod ping;
 mod probes;
 mod problem;
 mod tls;
+mod tokens;
 mod transfers;
 mod tunnels;
 
@@ -36,8 +39,6 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::arguments::Places;
-
-pub(crate) use guard::PeerKind;
 
 /// Binds every listener and starts serving. The unix socket disappears with the value.
 ///
@@ -64,15 +65,14 @@ pub(crate) async fn start(app: &Arc<App>, places: &Places) -> anyhow::Result<Soc
 /// The listener for other hosts, where there is a certificate for it.
 async fn start_tls(app: &Arc<App>, places: &Places, router: &Router) -> anyhow::Result<()> {
     let settings = app.settings();
-    let security = &settings.config.security;
-    let files = tls::Files { certificate: security.certificate_file.clone(), key: security.key_file.clone() };
+    let files = crate::certificates::Files::of(&settings.config.security);
     let file = files.certificate.display().to_string();
     if !files.certificate.exists() {
         tracing::info!(component = "http", file, "no HTTPS: there is no certificate");
         return Ok(());
     }
-    let (tls, expires_s) = tls::Tls::load(files).context("HTTPS")?;
-    app.lock().certificate_expires_s = Some(expires_s);
+    let tls = tls::Tls::load(files).context("HTTPS")?;
+    app.lock().certificates = tls.in_use();
     let listener = bind_tcp(places.tls_listen)
         .await
         .with_context(|| format!("HTTPS cannot listen on {}: set api.tls_listen", places.tls_listen))?;
@@ -167,6 +167,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(backup::restore))
         .routes(routes!(auth::list, auth::create))
         .routes(routes!(auth::revoke))
+        .routes(routes!(certificates::list))
+        .routes(routes!(tokens::issue))
+        .routes(routes!(tokens::keys, tokens::rotate))
         .routes(routes!(auth::audit))
         .routes(routes!(cluster::init))
         .routes(routes!(cluster::list, cluster::join, cluster::leave))

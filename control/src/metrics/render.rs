@@ -65,8 +65,12 @@ pub(crate) fn render(app: &Arc<App>) -> String {
         page.sample(&[], bytes);
     }
     page.family("dwcp_tls_certificate_expiry_timestamp_seconds");
-    if let Some(expires_s) = shared.certificate_expires_s {
-        page.sample(&[("cert", "server")], expires_s as f64);
+    for what in ["server", "ca"] {
+        // Of several authorities, the one that is missed first.
+        let named = shared.certificates.iter().filter(|certificate| certificate.name == what);
+        if let Some(expires_s) = named.map(|certificate| certificate.expires_s).min() {
+            page.sample(&[("cert", what)], expires_s as f64);
+        }
     }
     let listener = shared.metrics_listener;
     drop(shared);

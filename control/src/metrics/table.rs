@@ -134,7 +134,7 @@ families! {
     "dwcp_http_requests_total" Counter "Requests to control by route, method and status.";
     "dwcp_http_request_duration_seconds" Histogram "Duration of requests to control.";
     "dwcp_http_rate_limited_total" Counter "Requests refused because their client made too many.";
-    "dwcp_tls_certificate_expiry_timestamp_seconds" Gauge "When the certificate of the HTTPS interface expires; absent without one.";
+    "dwcp_tls_certificate_expiry_timestamp_seconds" Gauge "When the certificate of the HTTPS interface (server) expires, and the first of those that vouch for clients (ca); absent without one.";
     "dwcp_metrics_listener_up" Gauge "Whether the second metrics listener has its port, 0 or 1.";
     "dwcp_build_info" Gauge "1; labels say what is running.";
     "process_start_time_seconds" Gauge "When control started, in seconds since 1970.";

@@ -3,6 +3,7 @@
 #![allow(clippy::allow_attributes, reason = "whether something is unused differs between the test binaries")]
 
 pub(crate) mod dataplane;
+pub(crate) mod https;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

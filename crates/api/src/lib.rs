@@ -6,6 +6,7 @@ mod access;
 mod backup;
 mod base64;
 mod breaker;
+mod certificate;
 pub mod client;
 mod cluster;
 mod config;
@@ -23,9 +24,15 @@ mod timestamp;
 mod transfer;
 mod tunnel;
 
-pub use access::{AuditEntry, AuditList, AuditQuery, KeyCreated, KeyFigures, KeyList, KeyRequest, Role};
+pub use access::{
+    AuditEntry, AuditList, AuditQuery, KeyCreated, KeyFigures, KeyList, KeyRequest, Role, TokenIssued,
+    TokenKey, TokenKeyList, TokenRequest,
+};
 pub use backup::BackupVerdict;
 pub use breaker::{BreakerFigures, BreakerReset, BreakerResetQuery, CircuitBreakers, PeerBreaker};
+pub use certificate::{
+    CERTIFICATE_WARNING_DAYS, CertificateFigures, CertificateFinding, CertificateList, CertificateVerdict,
+};
 pub use cluster::{
     ClusterJoinRequest, ClusterLeaveQuery, ClusterMember, ClusterMembers, ClusterNode, ClusterPut,
     ClusterToken, ClusterValue, ConsensusChange, ConsensusMessages, ConsensusStatus, ConsensusSuspects,

@@ -55,6 +55,12 @@ pub const RESTORE: &str = "/api/v1/dwcp/restore";
 pub const AUTH_KEYS: &str = "/api/v1/auth/keys";
 /// Route pattern of one API key: revoke (DELETE).
 pub const AUTH_KEY_PATTERN: &str = "/api/v1/auth/keys/{id}";
+/// The [`crate::CertificateList`] document.
+pub const CERTIFICATES: &str = "/api/v1/dwcp/certificates";
+/// Makes a token (POST).
+pub const AUTH_TOKEN: &str = "/api/v1/auth/token";
+/// Keys that tokens are signed with: list (GET), replace (POST).
+pub const AUTH_TOKEN_KEYS: &str = "/api/v1/auth/token-keys";
 /// The [`crate::AuditList`] document.
 pub const AUDIT: &str = "/api/v1/dwcp/audit";
 /// Versions of program and interface.
@@ -95,7 +101,7 @@ pub const CONSENSUS_SUSPECTS_PATTERN: &str = "/api/v1/dwcp/consensus/{group}/byz
 pub const PING_PATTERN: &str = "/api/v1/dwcp/peers/{name}/ping";
 
 /// Every path without a number in it.
-pub const ALL: [&str; 33] = [
+pub const ALL: [&str; 36] = [
     FLOWS,
     KERNEL,
     HEALTH,
@@ -124,7 +130,10 @@ pub const ALL: [&str; 33] = [
     OPENAPI,
     BACKUP,
     RESTORE,
+    CERTIFICATES,
     AUTH_KEYS,
+    AUTH_TOKEN,
+    AUTH_TOKEN_KEYS,
     AUDIT,
     CLUSTER,
     CLUSTER_MEMBERS,

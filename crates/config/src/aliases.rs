@@ -13,7 +13,12 @@ pub fn canonical(name: &str) -> Option<String> {
 }
 
 /// Sections under another name.
-pub(crate) const SECTIONS: [(&str, &str); 2] = [("hde", "compression"), ("amst", "transport")];
+pub(crate) const SECTIONS: [(&str, &str); 4] = [
+    ("hde", "compression"),
+    ("amst", "transport"),
+    ("tls", "security.tls"),
+    ("authentication", "security.authentication"),
+];
 
 /// Single keys under another name.
 const WHOLE: [(&str, &str); 5] = [

@@ -21,6 +21,14 @@ pub(crate) fn check(config: &Config) -> Vec<(String, String)> {
     }
     tunnels(config, &names, &mut broken);
     selectors(config, &mut broken);
+    for (key, is_empty) in [
+        ("security.tls.cipher_suites", config.security.cipher_suites.0.is_empty()),
+        ("security.authentication.mechanism", config.security.mechanisms.0.is_empty()),
+    ] {
+        if is_empty {
+            broken.push((key.into(), "needs at least one".into()));
+        }
+    }
     if config.recovery.backoff.is_empty() || config.recovery.backoff.len() > 16 {
         broken.push(("recovery.backoff".into(), "needs 1 to 16 pauses".into()));
     }

@@ -2,9 +2,11 @@
 //!
 //! Used by control, by the dataplane's command line and by `dwcp config`. It reads files and the environment that
 //! it is given; it opens no socket, resolves no name and changes nothing.
+mod access;
 mod aliases;
 mod check;
 mod keys;
+mod list;
 mod load;
 mod model;
 mod nearest;
@@ -16,8 +18,13 @@ mod units;
 mod value;
 mod yaml;
 
+pub use access::{
+    CipherSuite, CipherSuites, Mechanism, Mechanisms, SubjectField, SubjectRole, SubjectRule, Subjects,
+    TlsVersion, subject_role,
+};
 pub use aliases::canonical;
 pub use keys::{Applies, EXPORT_KEYS, KEYS, Key, PEER_KEYS};
+pub use list::List;
 pub use load::{Finding, Findings, Loaded, Origin, load, load_with, locate, parse};
 pub use model::{
     Access, Algorithm, Api, Backend, CircuitBreaker, Class, Classes, Compression, Config, Congestion,

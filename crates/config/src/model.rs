@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::access::{CipherSuite, CipherSuites, Mechanism, Mechanisms, Subjects, TlsVersion};
+use crate::list::List;
 use crate::selector::Selectors;
 use crate::tunnels::Tunnels;
 use crate::units::{ByteSize, Rate};
@@ -108,6 +110,17 @@ pub struct Security {
     /// Of the HTTPS interface.
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
+    pub tls_min_version: TlsVersion,
+    pub cipher_suites: CipherSuites,
+    /// Ask clients of the HTTPS interface for certificates.
+    pub enable_mtls: bool,
+    /// Whose certificates count.
+    pub ca_file: PathBuf,
+    pub client_cert_required: bool,
+    pub mechanisms: Mechanisms,
+    pub allowed_subjects: Subjects,
+    /// Of tokens.
+    pub jwt_ttl: Duration,
 }
 
 /// `circuit_breaker.*`
@@ -352,6 +365,14 @@ impl Default for Config {
                 rate_limit: 1000,
                 certificate_file: "/etc/dwcp/certs/server.crt".into(),
                 key_file: "/etc/dwcp/certs/server.key".into(),
+                tls_min_version: TlsVersion::Tls13,
+                cipher_suites: List(vec![CipherSuite::Aes256Gcm, CipherSuite::Aes128Gcm]),
+                enable_mtls: false,
+                ca_file: "/etc/dwcp/certs/ca.crt".into(),
+                client_cert_required: true,
+                mechanisms: List(vec![Mechanism::MutualTls, Mechanism::Jwt, Mechanism::ApiKey]),
+                allowed_subjects: List(Vec::new()),
+                jwt_ttl: Duration::from_secs(3600),
             },
             circuit_breaker: CircuitBreaker {
                 failure_threshold: 5,

@@ -5,9 +5,10 @@ use hyper::{Method, StatusCode};
 use super::connection::{self, Reply};
 use super::{Client, ClientError, check, percent_encode, to_json};
 use crate::{
-    AuditList, BackupVerdict, BreakerReset, CircuitBreakers, ComponentList, ConfigChange, ConfigDocument,
-    Document, DrainStatus, EventList, EventQuery, FlowList, Health, KernelReport, KeyCreated, KeyList,
-    KeyRequest, LogLines, PingAnswer, TunnelAnswer, TunnelList, TunnelRequest, paths,
+    AuditList, BackupVerdict, BreakerReset, CertificateList, CircuitBreakers, ComponentList, ConfigChange,
+    ConfigDocument, Document, DrainStatus, EventList, EventQuery, FlowList, Health, KernelReport, KeyCreated,
+    KeyList, KeyRequest, LogLines, PingAnswer, TokenIssued, TokenKeyList, TokenRequest, TunnelAnswer,
+    TunnelList, TunnelRequest, paths,
 };
 
 impl Client {
@@ -191,6 +192,38 @@ impl Client {
     pub async fn revoke_api_key(&self, id: &str) -> Result<KeyList, ClientError> {
         let path = format!("{}/{}", paths::AUTH_KEYS, percent_encode(id));
         self.change(Method::DELETE, &path, None, StatusCode::OK).await
+    }
+
+    /// `GET /api/v1/dwcp/certificates`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn certificates(&self) -> Result<CertificateList, ClientError> {
+        self.document(paths::CERTIFICATES).await
+    }
+
+    /// `POST /api/v1/auth/token`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; then there is no token.
+    pub async fn issue_token(&self, request: &TokenRequest) -> Result<TokenIssued, ClientError> {
+        self.change(Method::POST, paths::AUTH_TOKEN, Some(to_json(request)?), StatusCode::CREATED).await
+    }
+
+    /// `GET /api/v1/auth/token-keys`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn token_keys(&self) -> Result<TokenKeyList, ClientError> {
+        self.document(paths::AUTH_TOKEN_KEYS).await
+    }
+
+    /// `POST /api/v1/auth/token-keys`: a new key; no token counts that was made before.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; then the former keys stay.
+    pub async fn rotate_token_keys(&self) -> Result<TokenKeyList, ClientError> {
+        self.change(Method::POST, paths::AUTH_TOKEN_KEYS, None, StatusCode::OK).await
     }
 
     /// `GET /api/v1/dwcp/audit`.
