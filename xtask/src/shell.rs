@@ -93,6 +93,23 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// What a command has written to both outputs, and whether it liked the world.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) is_success: bool,
+    pub(crate) text: String,
+}
+
+/// Runs to the end; failing is an answer.
+///
+/// # Errors
+/// It cannot be started.
+pub(crate) fn ask_all(command: &mut Command) -> Result<Said> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| described(command))?;
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(Said { is_success: output.status.success(), text: text.concat() })
+}
+
 /// What a command writes, or `None` where it cannot run or fails.
 pub(crate) fn ask(command: &mut Command) -> Option<String> {
     run_quietly(command).ok()

@@ -3,8 +3,9 @@
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
+use dwcp_api::Problem;
 use utoipa::OpenApi as _;
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{self, KnownFormat, OpenApi, RefOr, Schema, SchemaFormat};
 
 /// Title, version and tags; everything else comes from the handlers.
 #[derive(utoipa::OpenApi)]
@@ -34,7 +35,8 @@ pub(super) fn head() -> OpenApi {
 pub(super) struct Rendered(Bytes);
 
 impl Rendered {
-    pub(super) fn new(description: OpenApi) -> Self {
+    pub(super) fn new(mut description: OpenApi) -> Self {
+        correct(&mut description);
         // Our own description always serializes.
         let mut text = description.to_pretty_json().unwrap_or_default();
         text.push('\n');
@@ -45,6 +47,44 @@ impl Rendered {
         let mut response = Response::new(Body::from(self.0.clone()));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
+    }
+}
+
+/// Says what the descriptions beside the handlers cannot: the type of errors, in one place; the name of a path's last
+/// part, which the router writes with a star; that a number may use all 64 bits.
+fn correct(description: &mut OpenApi) {
+    let paths = std::mem::take(&mut description.paths.paths);
+    description.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    for item in description.paths.paths.values_mut() {
+        let operations =
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch, &mut item.head];
+        for operation in operations.into_iter().flatten() {
+            operation.parameters.iter_mut().flatten().for_each(correct_parameter);
+            operation.responses.responses.values_mut().for_each(correct_response);
+        }
+    }
+}
+
+fn correct_response(response: &mut RefOr<openapi::Response>) {
+    let RefOr::T(response) = response else { return };
+    let content = std::mem::take(&mut response.content);
+    let typed = |(media_type, content): (String, RefOr<openapi::Content>)| {
+        let is_problem = matches!(&content, RefOr::T(content) if is_problem(content.schema.as_ref()));
+        (if is_problem { Problem::CONTENT_TYPE.to_owned() } else { media_type }, content)
+    };
+    response.content = content.into_iter().map(typed).collect();
+}
+
+fn is_problem(schema: Option<&RefOr<Schema>>) -> bool {
+    matches!(schema, Some(RefOr::Ref(reference)) if reference.ref_location.ends_with("/Problem"))
+}
+
+fn correct_parameter(parameter: &mut RefOr<openapi::path::Parameter>) {
+    let RefOr::T(parameter) = parameter else { return };
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
+    let is_signed = schema.format == Some(SchemaFormat::KnownFormat(KnownFormat::Int64));
+    if is_signed && schema.minimum.is_some() {
+        schema.format = Some(SchemaFormat::Custom("uint64".into()));
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) fn prepare(groups: &[Group]) {
     }
     if groups.contains(&Group::Test) {
         tools::fetch(&mut report);
+        tools::fetch_schemathesis(&mut report);
     }
     report.print(started.elapsed().as_secs_f64());
 }

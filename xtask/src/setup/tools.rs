@@ -1,6 +1,10 @@
 //! Programs that only tests need: their Debian packages are downloaded and unpacked under `target/tools`, never
 //! installed, because installing them would start services.
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -8,7 +12,7 @@ use super::{Report, apt};
 use crate::shell;
 
 /// Package, and the program in it that is wanted.
-const TOOLS: &[(&str, &str)] = &[("prometheus", "promtool")];
+const TOOLS: &[(&str, &str)] = &[("prometheus", "promtool"), ("sslscan", "sslscan")];
 
 /// Downloads and unpacks what is missing; says why not in one line where it cannot.
 pub(super) fn fetch(report: &mut Report) {
@@ -26,6 +30,28 @@ pub(super) fn fetch(report: &mut Report) {
             Err(error) => report.lacks(format!("{program} of Debian's {package} ({error:#})")),
         }
     }
+}
+
+/// Puts schemathesis into an environment of its own; it is no Debian package.
+pub(super) fn fetch_schemathesis(report: &mut Report) {
+    let place = shell::target().join("tools/schemathesis");
+    if shell::find("schemathesis").is_some() || place.join("bin/schemathesis").is_file() {
+        return;
+    }
+    println!("setup: installing {SCHEMATHESIS} from PyPI into target/tools");
+    match install_python(&place) {
+        Ok(()) => report.did(format!("{SCHEMATHESIS}, in target/tools")),
+        Err(error) => report.lacks(format!("{SCHEMATHESIS} ({error:#})")),
+    }
+}
+
+fn install_python(place: &Path) -> Result<()> {
+    let mut venv = shell::command("python3");
+    shell::run_quietly(&mut shell::bounded(venv.args(["-m", "venv", "--clear"]).arg(place), PYTHON_LIMIT))?;
+    let mut pip = shell::command(place.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS]);
+    shell::run_quietly(&mut shell::bounded(&pip, PYTHON_LIMIT))?;
+    Ok(())
 }
 
 /// Where tests look for it, beside the path.
@@ -53,3 +79,7 @@ fn download(package: &str, program: &str) -> Result<()> {
         .with_context(|| format!("{program} in {package}"))?;
     fs::remove_dir_all(&folder).context("downloaded package")
 }
+
+/// The version that the interface was last compared with.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+const PYTHON_LIMIT: Duration = Duration::from_secs(240);

@@ -1,5 +1,6 @@
 //! `test` and `ci`: every check in order, each announced and timed, and one summary line at the end that a runner can
 //! read: `N passed, N failed, N skipped`. A failed step does not stop the ones after it.
+mod interface;
 mod machine;
 mod tally;
 
@@ -88,6 +89,8 @@ impl Session {
         self.step("binaries", || checked(&mut shell::cargo(["build", "--workspace", "--bins"])));
         self.step("tests", || cargo_tests(&["--workspace"], None));
         if pace == Pace::Full {
+            self.step("HTTP interface against its description", interface::described);
+            self.step("what HTTPS speaks", interface::tls);
             self.step("kernel programs in the virtual machine", machine::kernel_tests);
             self.step("memory-order models", loom);
         }
