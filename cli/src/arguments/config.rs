@@ -2,6 +2,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
@@ -46,6 +47,23 @@ pub(crate) enum Config {
     Diff,
     /// Read the files again; a wrong configuration changes nothing
     Reload,
+    /// Rewrite a file of another dialect or version with the names of this one
+    Migrate {
+        /// The file, together with those that belong to it
+        file: PathBuf,
+        /// Where to; an existing file is kept with .old at its end [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Set several keys for a purpose; without a name, list the purposes
+    Preset {
+        /// high-throughput, low-latency, constrained
+        #[arg(value_parser = PossibleValuesParser::new(dwcp_config::PRESETS.iter().map(|preset| preset.name)))]
+        name: Option<String>,
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Say what a key does
     Explain {
         /// Such as transport.max_streams

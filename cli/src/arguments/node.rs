@@ -71,6 +71,36 @@ pub(crate) struct Doctor {
         default_value = "/var/lib/dwcp/state"
     )]
     pub(crate) state_dir: PathBuf,
+    /// Also judge whether this host is large enough for a role
+    #[arg(long, value_enum)]
+    pub(crate) role: Option<HostRole>,
+    /// A host that is too small for its role fails
+    #[arg(long, requires = "role")]
+    pub(crate) strict: bool,
+}
+
+/// What a host is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HostRole {
+    /// 4 cores, 8 GiB, 100 GiB of disk, 1 Gbit/s
+    Edge,
+    /// 8 cores, 16 GiB, 100 GiB of disk
+    Manager,
+    /// 16 cores, 32 GiB, 500 GiB of disk, 10 Gbit/s
+    Consensus,
+    /// 8 cores, 16 GiB, 50 GiB of disk
+    Ml,
+}
+
+impl HostRole {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Manager => "manager",
+            Self::Consensus => "consensus",
+            Self::Ml => "ml",
+        }
+    }
 }
 
 /// What to do with the circuit breakers.

@@ -38,6 +38,9 @@ pub(super) async fn run(context: &Context, command: Config) -> Result<Code, Fail
             let change = context.client()?.reload_config(false).await.map_err(as_configuration)?;
             report(context, &change)
         }
+        Config::Migrate { file, output } => migrate(context, &file, output.as_deref()),
+        Config::Preset { name: None, .. } => presets(context),
+        Config::Preset { name: Some(name), dry_run } => preset(context, &name, dry_run).await,
         Config::Explain { key } => explain(&key),
     }
 }
@@ -120,6 +123,65 @@ fn as_configuration(error: ClientError) -> Failure {
     }
     let mistakes: Vec<String> = problem.errors.iter().map(|text| output::plain(text)).collect();
     Failure::new(Code::Configuration, mistakes.join("\n")).with_hint("nothing was changed")
+}
+
+async fn preset(context: &Context, name: &str, dry_run: bool) -> Result<Code, Failure> {
+    let Some(preset) = dwcp_config::PRESETS.iter().find(|preset| preset.name == name) else {
+        return Err(Failure::usage(format!("there is no preset '{name}'")));
+    };
+    let pair = |(key, value): &(&str, &str)| set(((*key).to_owned(), (*value).to_owned()));
+    change(context, preset.keys.iter().map(pair).collect(), dry_run).await
+}
+
+fn presets(context: &Context) -> Result<Code, Failure> {
+    if context.json {
+        let one = |preset: &dwcp_config::Preset| {
+            let keys: Map<String, Value> =
+                preset.keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+            serde_json::json!({"name": preset.name, "purpose": preset.purpose, "keys": keys})
+        };
+        let presets: Vec<Value> = dwcp_config::PRESETS.iter().map(one).collect();
+        output::json(&serde_json::json!({"schema": "dwcp.config-presets/1", "presets": presets}))?;
+        return Ok(Code::Ok);
+    }
+    let mut text = String::new();
+    for preset in dwcp_config::PRESETS {
+        text.push_str(&format!("{}: {}\n", preset.name, preset.purpose));
+        preset.keys.iter().for_each(|(key, value)| text.push_str(&format!("  {key}: {value}\n")));
+    }
+    output::result(&text)?;
+    Ok(Code::Ok)
+}
+
+/// The new text goes to standard output alone; what was left out is a note, and no failure.
+fn migrate(context: &Context, file: &Path, output: Option<&Path>) -> Result<Code, Failure> {
+    let migrated = dwcp_config::migrate(file).map_err(|findings| {
+        Failure::new(Code::Configuration, format!("it cannot be rewritten\n{findings}"))
+    })?;
+    for finding in &migrated.renamed {
+        context.note(&format!("note: {}", output::plain(&finding.to_string())));
+    }
+    for finding in &migrated.dropped {
+        context.note(&format!("left out: {}", output::plain(&finding.to_string())));
+    }
+    let Some(place) = output else {
+        output::result(&migrated.text)?;
+        return Ok(Code::Ok);
+    };
+    write_kept(place, &migrated.text)
+        .map_err(|error| Failure::general(format!("{}: {error}", place.display())))?;
+    context.note(&format!("{} written; `dwcp config validate` judges it", place.display()));
+    Ok(Code::Ok)
+}
+
+/// A file that is there already is moved aside first.
+fn write_kept(place: &Path, text: &str) -> std::io::Result<()> {
+    if place.exists() {
+        let mut kept = place.as_os_str().to_owned();
+        kept.push(".old");
+        std::fs::copy(place, kept)?;
+    }
+    std::fs::write(place, text)
 }
 
 fn explain(key: &str) -> Result<Code, Failure> {

@@ -3,6 +3,7 @@
 mod host;
 mod node;
 mod ports;
+mod role;
 
 use serde::Serialize;
 
@@ -27,7 +28,8 @@ pub(crate) async fn run(context: &Context, arguments: &Doctor) -> Result<Code, F
 
 /// What `doctor --json` would print, with the usual places.
 pub(crate) async fn findings(context: &Context) -> Result<impl Serialize + use<>, Failure> {
-    let arguments = Doctor { config: None, state_dir: "/var/lib/dwcp/state".into() };
+    let state_dir = "/var/lib/dwcp/state".into();
+    let arguments = Doctor { config: None, state_dir, role: None, strict: false };
     let checks = checks(context, &arguments).await?;
     let healthy = checks.iter().all(|check| check.verdict != Verdict::Fail);
     Ok(Report { schema: "dwcp.doctor/1", healthy, checks })
@@ -41,6 +43,9 @@ async fn checks(context: &Context, arguments: &Doctor) -> Result<Vec<Check>, Fai
     let wanted = config.as_ref().map_or(&usual, |loaded| &loaded.config);
 
     let mut checks = host::checks(&host, daemon.dataplane_pid(), wanted);
+    if let Some(role) = arguments.role {
+        checks.extend(role::checks(&host, role, arguments.strict, &arguments.state_dir));
+    }
     checks.push(node::config(&config));
     checks.push(node::identity(&arguments.state_dir));
     checks.extend(ports::checks(&host, wanted, daemon.is_reachable()));

@@ -8,9 +8,11 @@ mod check;
 mod keys;
 mod list;
 mod load;
+mod migrate;
 mod model;
 mod nearest;
 mod overrides;
+mod presets;
 mod reference;
 mod selector;
 mod tunnels;
@@ -26,6 +28,7 @@ pub use aliases::canonical;
 pub use keys::{Applies, EXPORT_KEYS, KEYS, Key, PEER_KEYS};
 pub use list::List;
 pub use load::{Finding, Findings, Loaded, Origin, load, load_with, locate, parse};
+pub use migrate::{Migrated, migrate};
 pub use model::{
     Access, Algorithm, Api, Backend, CircuitBreaker, Class, Classes, Compression, Config, Congestion,
     Consensus, ConsensusAlgorithm, Cores, Dataplane, Ebpf, Environment, Export, ExportPeers, Guard,
@@ -34,6 +37,7 @@ pub use model::{
 };
 pub use nearest::nearest;
 pub use overrides::{Changes, Overrides};
+pub use presets::{PRESETS, Preset};
 pub use reference::{changed, effective, explain, reference};
 pub use selector::{Protocol, Selector, Selectors};
 pub use tunnels::{Tunnel, TunnelAllow, Tunnels};

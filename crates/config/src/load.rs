@@ -138,6 +138,28 @@ pub fn load_with(
     loader.finish().map(|(config, warnings, origins)| Loaded { config, files, warnings, origins })
 }
 
+/// As [`load`] without an environment; keys and values that this version does not know are left out, and told.
+pub(crate) fn load_lenient(path: &Path) -> Result<(Loaded, Vec<Finding>), Findings> {
+    let files = layers(path);
+    let mut loader = Loader::new();
+    loader.config.environment = environment_of_name(path).unwrap_or(loader.config.environment);
+    for file in &files {
+        loader.file = file.display().to_string();
+        let text = read_bounded(file).map_err(|message| {
+            Findings(vec![Finding { file: loader.file.clone(), at: None, key: String::new(), message }])
+        })?;
+        loader.text(&text);
+    }
+    // A finding without a key concerns the whole file.
+    let (dropped, wrong): (Vec<_>, Vec<_>) =
+        loader.findings.drain(..).partition(|finding| !finding.key.is_empty());
+    if !wrong.is_empty() {
+        return Err(Findings(wrong));
+    }
+    let (config, warnings, origins) = loader.finish()?;
+    Ok((Loaded { config, files, warnings, origins }, dropped))
+}
+
 /// Reads one text as the whole configuration; `name` stands in the findings.
 ///
 /// # Errors
