@@ -15,7 +15,6 @@ mod links;
 mod log;
 mod metrics;
 mod monitor;
-mod notify;
 mod paths;
 mod peers;
 mod recovery;
@@ -30,12 +29,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use dwcp_sys::service::Notifier;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::arguments::{Arguments, Places};
 use crate::journal::Journal;
-use crate::notify::Notifier;
 use crate::settings::{Settings, Sources};
 
 fn main() -> ExitCode {

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_sys::service::Notifier;
+
 use crate::app::App;
 use crate::figures::Figures;
-use crate::notify::Notifier;
 
 /// Runs until the process ends.
 pub(crate) async fn run(app: Arc<App>, notifier: Arc<Notifier>) {

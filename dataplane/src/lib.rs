@@ -1,6 +1,6 @@
 //! The dataplane: moves bytes. One pinned thread per core ([`worker`]), each with its own ring, engine and buffers;
 //! helper threads for what blocks ([`jobs`] with their [`tree`]s, the [`door`] for new lanes); [`baselines`] that differences
-//! are sent to; one thread for [`tunnel`]s; [`link`] to control;
+//! are sent to; one thread for [`tunnel`]s; [`link`] to control; [`listeners`] that outlive the process;
 //! [`bpf`] programs in the kernel. [`node`] is what the threads share.
 pub mod baselines;
 pub mod bpf;
@@ -10,6 +10,7 @@ pub use dwcp_sys::identity;
 pub mod jobs;
 pub mod keeper;
 pub mod link;
+pub mod listeners;
 pub mod node;
 pub mod packs;
 pub mod paths;

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dwcp_dataplane::link::{Paths, serve};
+use dwcp_dataplane::link::{Manager, Paths, serve};
+use dwcp_dataplane::listeners::Listeners;
+use dwcp_sys::service::{Notifier, inherited};
 
 const USAGE: &str = "\
 usage: dwcp-dataplane [--state-dir DIR] [--runtime-dir DIR]
@@ -20,6 +22,8 @@ Moves bytes between nodes, as dwcp-control tells it. `dwcp server` starts both.
 DWCP_LOG_LEVEL: error, warn, info (default), debug or trace.";
 
 fn main() -> ExitCode {
+    // Before anything is opened.
+    let former = inherited();
     let paths = match parse(std::env::args_os().skip(1)) {
         Ok(Some(paths)) => paths,
         Ok(None) => return ExitCode::SUCCESS,
@@ -34,7 +38,9 @@ fn main() -> ExitCode {
         tracing::error!(%error, "signals cannot be caught");
         return ExitCode::FAILURE;
     }
-    match serve(&paths, &|| stop.load(Ordering::Relaxed)) {
+    let notifier = Arc::new(Notifier::from_environment());
+    let listeners = Arc::new(Listeners::new(Arc::clone(&notifier), former));
+    match serve(&paths, Manager { notifier, listeners }, &|| stop.load(Ordering::Relaxed)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "dataplane ends");

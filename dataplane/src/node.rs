@@ -13,6 +13,7 @@ use crate::baselines::{Contents, Kept};
 use crate::door::{LaneReady, PeerName};
 use crate::jobs::{FirstSeen, ReceiveTrees, TreeReply};
 use crate::keeper::Keeper;
+use crate::listeners::Listeners;
 use crate::packs::PackTable;
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -33,6 +34,8 @@ pub struct Node {
     pub kept: Kept,
     /// What files here consist of.
     pub contents: Contents,
+    /// Sockets that outlive the process.
+    pub listeners: Arc<Listeners>,
     /// Flushes what is received, now and then.
     pub flusher: Flusher,
     /// Threads of receiving jobs.
@@ -75,7 +78,7 @@ pub enum Inbox {
 impl Node {
     /// A node without workers and with an empty plan.
     #[must_use]
-    pub fn new(instance: u64, first_seen: FirstSeen, kept: Kept) -> Self {
+    pub fn new(instance: u64, first_seen: FirstSeen, kept: Kept, listeners: Arc<Listeners>) -> Self {
         Self {
             instance,
             files: FileTable::default(),
@@ -83,6 +86,7 @@ impl Node {
             first_seen,
             kept,
             contents: Contents::default(),
+            listeners,
             flusher: Flusher::default(),
             receive_trees: ReceiveTrees::default(),
             keeper: Mutex::new(Keeper::default()),

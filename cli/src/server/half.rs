@@ -24,6 +24,11 @@ pub(crate) fn become_half(arguments: &Half) -> Result<Code, Failure> {
     let Some((program, rest)) = arguments.command.split_first() else {
         return Err(Failure::usage("no program to become"));
     };
-    let error = Command::new(program).args(rest).exec();
+    let mut command = Command::new(program);
+    if std::env::var_os("LISTEN_FDS").is_some() {
+        // Only this process knows its number, and keeps it when it becomes the half (sd_listen_fds(3)).
+        command.env("LISTEN_PID", std::process::id().to_string());
+    }
+    let error = command.args(rest).exec();
     Err(Failure::general(format!("cannot start {}: {error}", program.to_string_lossy())))
 }

@@ -1,8 +1,10 @@
 //! `dwcp server`: runs both halves in the foreground where no service manager does. [`machine`] decides, this file
-//! owns the processes. It passes no data between the halves and speaks to neither.
+//! owns the processes. It passes no data between the halves and speaks to neither; what the dataplane wants kept while it is
+//! started anew, [`store`] keeps.
 mod half;
 mod locate;
 mod machine;
+mod store;
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -23,6 +25,7 @@ use crate::context::Context;
 use crate::exit::{Code, Failure};
 pub(crate) use half::become_half;
 use machine::{Half, Input, Output, Pauses, Reason, Supervisor};
+use store::DataplaneStore;
 
 /// Runs until it is told to stop.
 pub(crate) async fn run(context: &Context, arguments: &Server) -> Result<Code, Failure> {
@@ -48,6 +51,7 @@ struct Driver<'a> {
     dataplane: Process,
     control: Process,
     supervisor: Supervisor,
+    store: DataplaneStore,
     started: Instant,
 }
 
@@ -72,6 +76,7 @@ impl<'a> Driver<'a> {
             ourselves,
             context,
             supervisor: Supervisor::new(pauses),
+            store: DataplaneStore::new(context, &directories.runtime),
             started: Instant::now(),
         })
     }
@@ -91,6 +96,7 @@ impl<'a> Driver<'a> {
                 _ = terminate.recv() => Input::Stop,
                 _ = interrupt.recv() => Input::Stop,
                 () = elapsed(self.started, due) => Input::Elapsed,
+                () = self.store.keep() => continue,
             };
             if input == Input::Stop {
                 self.context.note("dwcp server: stopping");
@@ -129,6 +135,11 @@ impl<'a> Driver<'a> {
         // says that this is no call by one of the other names.
         command.arg0("dwcp").process_group(0).kill_on_drop(true).stdin(Stdio::null());
         command.arg("half").arg("--parent").arg(std::process::id().to_string()).arg("--");
+        // What a manager of our own said to us is not for our children.
+        command.env_remove("LISTEN_FDS").env_remove("LISTEN_PID").env_remove("LISTEN_FDNAMES");
+        if half == Half::Dataplane {
+            self.store.hand_over(command.as_std_mut());
+        }
         let process = self.process(half);
         command.args(&process.command);
         match command.spawn() {

@@ -17,6 +17,7 @@ pub mod proactor;
 pub mod process;
 pub mod queueing;
 pub mod scheduling;
+pub mod service;
 pub mod shm;
 pub mod socket;
 pub mod topology;

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 
 use super::plan::SocketOptions;
 use super::socket;
+use crate::listeners::Listeners;
 
 /// One listening address.
 #[derive(Debug)]
@@ -36,8 +37,8 @@ pub(super) enum Arrival {
 }
 
 impl Gate {
-    pub(super) fn open(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: socket::listen(address)?, pause: None })
+    pub(super) fn open(address: SocketAddr, listeners: &Listeners) -> io::Result<Self> {
+        Ok(Self { listener: listeners.listen(address)?, pause: None })
     }
 
     pub(super) fn address(&self) -> io::Result<SocketAddr> {

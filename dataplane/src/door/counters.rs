@@ -12,6 +12,7 @@ pub struct Counters {
     turned_away: AtomicU64,
     pauses: AtomicU64,
     half_open: AtomicU64,
+    turns: AtomicU64,
 }
 
 /// A copy of the [`Counters`].
@@ -54,6 +55,16 @@ impl Counters {
             pauses: self.pauses.load(Relaxed),
             half_open: self.half_open.load(Relaxed),
         }
+    }
+
+    /// Turns of the door's thread, which takes one a second at least: what stays the same hangs.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Relaxed)
+    }
+
+    pub(super) fn count_turn(&self) {
+        self.turns.fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_success(&self) {

@@ -36,6 +36,7 @@ pub use counters::{Counters, Figures};
 pub use plan::{Payload, PeerName, Plan, PlanPeer, SocketOptions};
 
 use crate::identity::Identity;
+use crate::listeners::Listeners;
 use crate::record::LaneSecrets;
 use accept::Gate;
 
@@ -44,6 +45,8 @@ use accept::Gate;
 pub struct DoorConfig {
     /// Addresses to listen at; may be empty. Port 0 takes any free port.
     pub listen: Vec<SocketAddr>,
+    /// Where listeners come from.
+    pub listeners: Arc<Listeners>,
     /// Random, new at every start of the dataplane: tells peers that this node has begun anew.
     pub instance: u64,
     /// Protocol versions to speak: [`VERSIONS`].
@@ -267,7 +270,16 @@ impl DoorConfig {
     #[must_use]
     pub fn new(listen: Vec<SocketAddr>, instance: u64, chunk_length_max: u32, credit_bytes: u64) -> Self {
         let limits = DoorLimits::default();
-        Self { listen, instance, versions: VERSIONS, features: 0, chunk_length_max, credit_bytes, limits }
+        Self {
+            listen,
+            listeners: Arc::default(),
+            instance,
+            versions: VERSIONS,
+            features: 0,
+            chunk_length_max,
+            credit_bytes,
+            limits,
+        }
     }
 }
 
@@ -286,7 +298,7 @@ impl Default for DoorLimits {
 }
 
 impl Door {
-    /// Listens, and starts the thread. Until the first plan nobody is let in.
+    /// Listens, and starts the thread. Until the first plan nobody is let in: who connects waits.
     ///
     /// # Errors
     /// [`DoorError`].
@@ -295,7 +307,7 @@ impl Door {
         let mut addresses = Vec::with_capacity(config.listen.len());
         for &address in &config.listen {
             let failed = |source| DoorError::Listen { address, source };
-            let gate = Gate::open(address).map_err(failed)?;
+            let gate = Gate::open(address, &config.listeners).map_err(failed)?;
             addresses.push(gate.address().map_err(failed)?);
             gates.push(gate);
         }

@@ -1,6 +1,6 @@
 //! Sockets of lanes: how they are opened, and their options. Used by [`super::turn`] and [`super::accept`].
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd as _};
 
 use dwcp_sys::socket::{set_congestion_control, set_no_delay, set_receive_buffer, set_send_buffer};
@@ -31,13 +31,6 @@ pub(crate) fn connected(stream: &TcpStream) -> io::Result<()> {
         Some(error) => Err(error),
         None => Ok(()),
     }
-}
-
-/// A listener that does not block. What it accepts inherits its buffers.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 /// Makes an accepted connection a lane's socket.

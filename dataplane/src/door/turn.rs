@@ -41,6 +41,7 @@ pub(super) struct Turn {
     tls: Tls,
     pub(super) own: Fingerprint,
     pub(super) plan: Arc<Plan>,
+    has_plan: bool,
     pub(super) queue: DialQueue,
     resolver: Resolver,
     pub(super) attempts: BTreeMap<u64, Attempt>,
@@ -69,6 +70,7 @@ impl Turn {
             tls: Tls::new(identity),
             own: identity.fingerprint(),
             plan: Arc::default(),
+            has_plan: false,
             queue: DialQueue::default(),
             resolver,
             attempts: BTreeMap::new(),
@@ -81,6 +83,7 @@ impl Turn {
     /// everybody who connects after it was given.
     pub(super) fn run(mut self) {
         loop {
+            self.parts.counters.count_turn();
             self.resolve();
             self.start_dials();
             self.parts.counters.set_half_open(self.attempts.len());
@@ -119,6 +122,7 @@ impl Turn {
             gate.set_options(&plan.socket);
         }
         self.plan = plan;
+        self.has_plan = true;
     }
 
     fn take_order(&mut self, order: DialOrder) {
@@ -282,7 +286,8 @@ impl Turn {
         let now = Instant::now();
         let mut sources = Vec::new();
         let mut polled = Vec::new();
-        let open = self.count(Direction::Accepted) < self.config.limits.accepting_max;
+        // Before the first plan nobody can be known: who comes then, as after a restart, waits in the listener's queue.
+        let open = self.has_plan && self.count(Direction::Accepted) < self.config.limits.accepting_max;
         for (index, gate) in self.parts.gates.iter().enumerate() {
             if open && gate.paused_until(now).is_none() {
                 sources.push(Ready::Gate(index));
@@ -310,9 +315,9 @@ impl Turn {
     fn timeout(&self, now: Instant) -> PollTimeout {
         let attempts = self.attempts.values().map(Attempt::due);
         let pauses = self.parts.gates.iter().filter_map(|gate| gate.paused_until(now));
-        let Some(until) = attempts.chain(pauses).chain(self.queue.next_deadline()).min() else {
-            return PollTimeout::NONE;
-        };
+        let due = attempts.chain(pauses).chain(self.queue.next_deadline());
+        // Without anything to do too: the watchdog looks at the turns.
+        let until = due.chain([now + IDLE_INTERVAL]).min().unwrap_or(now);
         // Rounded up, so that the deadline has passed when poll returns.
         let wait = until.saturating_duration_since(now) + Duration::from_millis(1);
         PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
@@ -345,5 +350,6 @@ impl Turn {
 }
 
 const POLL_PAUSE: Duration = Duration::from_millis(100);
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 const ORDERS_PER_TURN: usize = 256;
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);

@@ -13,14 +13,17 @@ use dwcp_abi::link::{Attached, LINK_VERSION, Setup};
 use dwcp_abi::shm::{NodeCounter, NodeFigures};
 use dwcp_sys::fds::peer_credentials;
 use dwcp_sys::link::{LinkError, receive_message};
+use dwcp_sys::service::Notifier;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::plan::{Builder, for_door};
+use super::pulse::Pulse;
 use super::start::Running;
 use crate::door::DoorError;
 use crate::features;
 use crate::identity::{Identity, IdentityError};
+use crate::listeners::Listeners;
 use crate::worker::WorkerError;
 
 /// Where a dataplane keeps things.
@@ -76,14 +79,24 @@ const CHORES_INTERVAL: Duration = Duration::from_millis(500);
 /// How long control may take for one message.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The service manager, if there is one.
+#[derive(Debug, Default)]
+pub struct Manager {
+    /// Hears when this process is ready and that its loops turn.
+    pub notifier: Arc<Notifier>,
+    /// What it kept of the former life.
+    pub listeners: Arc<Listeners>,
+}
+
 /// Serves until `stopped` says so.
 ///
 /// # Errors
 /// [`ServeError`]; the supervisor starts the process anew.
-pub fn serve(paths: &Paths, stopped: &dyn Fn() -> bool) -> Result<(), ServeError> {
+pub fn serve(paths: &Paths, manager: Manager, stopped: &dyn Fn() -> bool) -> Result<(), ServeError> {
     let identity = Identity::load_or_create(&paths.state)?;
     let listener = listen(paths)?;
     tracing::info!(fingerprint = %identity.fingerprint(), "dataplane ready for control");
+    manager.notifier.send("READY=1");
     let mut server = Server {
         identity,
         state: paths.state.clone(),
@@ -91,8 +104,11 @@ pub fn serve(paths: &Paths, stopped: &dyn Fn() -> bool) -> Result<(), ServeError
         running: None,
         control: None,
         figures: Vitals::default(),
+        listeners: manager.listeners,
+        pulse: Pulse::new(Arc::clone(&manager.notifier)),
     };
     let result = server.run(&listener, stopped);
+    manager.notifier.send("STOPPING=1");
     if let Some(running) = server.running {
         running.stop();
     }
@@ -107,6 +123,8 @@ struct Server {
     /// The control that is attached, and the plan that it is saying.
     control: Option<(UnixStream, Builder)>,
     figures: Vitals,
+    listeners: Arc<Listeners>,
+    pulse: Pulse,
 }
 
 #[derive(Default)]
@@ -167,7 +185,7 @@ impl Server {
         };
         let identity = &self.identity;
         if self.running.is_none() && attach.version == LINK_VERSION {
-            let running = Running::start(&attach, identity, self.instance, &self.state)?;
+            let running = Running::start(&attach, identity, self.instance, &self.state, &self.listeners)?;
             features::publish(&running.link, &running.workers, "ebpf classifier\toff\tno plan came yet\n");
             self.running = Some(running);
         }
@@ -239,6 +257,7 @@ impl Server {
     }
 
     fn chores(&mut self) -> Result<(), ServeError> {
+        self.pulse.feed(self.running.as_ref(), Instant::now());
         let Some(running) = &self.running else { return Ok(()) };
         if running.is_broken() {
             return Err(ServeError::WorkerGone);

@@ -17,6 +17,7 @@ use crate::baselines::Kept;
 use crate::door::{DialFailed, Direction, Door, DoorConfig, LaneReady, LaneSink, Purpose};
 use crate::identity::Identity;
 use crate::jobs::FirstSeen;
+use crate::listeners::Listeners;
 use crate::node::{Inbox, Node, Turns};
 use crate::tunnel::{self, Message, Tunnels};
 use crate::worker::{WorkerConfig, WorkerUp, start};
@@ -44,14 +45,17 @@ impl Running {
         identity: &Identity,
         instance: u64,
         state: &Path,
+        listeners: &Arc<Listeners>,
     ) -> Result<Self, ServeError> {
         let cores = cores(attach)?;
         let count = cores.len() as u16;
-        let node = Arc::new(Node::new(instance, FirstSeen::open(state)?, Kept::open(state)?));
+        let node =
+            Arc::new(Node::new(instance, FirstSeen::open(state)?, Kept::open(state)?, Arc::clone(listeners)));
         let link = Link::create(count, instance)?;
         let (tunnels, tunnel_inbox) = Tunnels::channel()?;
         let sink = Sink { node: Arc::clone(&node), turns: Turns::default(), tunnels: tunnels.clone() };
-        let config = DoorConfig::new(listen(attach)?, instance, CHUNK_BYTES, 0);
+        let mut config = DoorConfig::new(listen(attach)?, instance, CHUNK_BYTES, 0);
+        config.listeners = Arc::clone(listeners);
         let door = Door::open(config, identity, Box::new(sink))?;
         let mut running = Self { node, link, door, workers: Vec::new(), tunnels, threads: Vec::new() };
         for (worker, core) in (0..count).zip(cores) {

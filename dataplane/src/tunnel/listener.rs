@@ -3,7 +3,7 @@ use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
-use crate::door::socket;
+use crate::listeners::Listeners;
 use crate::plan::Tunnel;
 
 /// A listener.
@@ -41,8 +41,13 @@ impl Listener {
     }
 
     /// Tries to listen. `watch` registers the socket and says its number.
-    pub(super) fn open(&mut self, now: Instant, watch: impl FnOnce(&TcpListener) -> io::Result<u64>) {
-        let opened = open(&self.tunnel.listen).and_then(|listener| {
+    pub(super) fn open(
+        &mut self,
+        now: Instant,
+        listeners: &Listeners,
+        watch: impl FnOnce(&TcpListener) -> io::Result<u64>,
+    ) {
+        let opened = open(&self.tunnel.listen, listeners).and_then(|listener| {
             let number = watch(&listener)?;
             Ok(State::Standing { listener, number, is_ready: true })
         });
@@ -89,6 +94,15 @@ impl Listener {
         }
     }
 
+    /// It goes for good: nothing is kept of it.
+    pub(super) fn close(&self, listeners: &Listeners) {
+        if let State::Standing { listener, .. } = &self.state
+            && let Ok(address) = listener.local_addr()
+        {
+            listeners.forget(address);
+        }
+    }
+
     /// Its number among the sources, while it stands.
     pub(super) fn number(&self) -> Option<u64> {
         match &self.state {
@@ -112,9 +126,9 @@ impl Listener {
     }
 }
 
-fn open(listen: &str) -> io::Result<TcpListener> {
+fn open(listen: &str, listeners: &Listeners) -> io::Result<TcpListener> {
     let address = listen.to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    socket::listen(address)
+    listeners.listen(address)
 }
 
 fn explain(listen: &str, error: &io::Error) -> String {

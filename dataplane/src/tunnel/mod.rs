@@ -17,6 +17,7 @@ mod turn;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -33,6 +34,7 @@ pub use figures::Report;
 pub struct Tunnels {
     messages: Sender<Message>,
     wake: Arc<EventFd>,
+    turns: Arc<AtomicU64>,
 }
 
 /// What other threads say. Only the door and the link do, both at a bounded pace.
@@ -60,6 +62,7 @@ pub enum Message {
 pub struct TunnelInbox {
     messages: Receiver<Message>,
     wake: Arc<EventFd>,
+    turns: Arc<AtomicU64>,
 }
 
 impl Tunnels {
@@ -71,7 +74,16 @@ impl Tunnels {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_flags(flags).map_err(io::Error::from)?);
         let (sender, messages) = unbounded();
-        Ok((Self { messages: sender, wake: Arc::clone(&wake) }, TunnelInbox { messages, wake }))
+        let turns = Arc::new(AtomicU64::new(0));
+        let tunnels = Self { messages: sender, wake: Arc::clone(&wake), turns: Arc::clone(&turns) };
+        Ok((tunnels, TunnelInbox { messages, wake, turns }))
+    }
+
+    /// Turns of the thread, which takes one a second at least: what stays the same hangs.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        // Stands alone.
+        self.turns.load(Ordering::Relaxed)
     }
 
     /// Says something to the thread.

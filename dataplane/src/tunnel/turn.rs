@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dwcp_engine::ConnectionKey;
@@ -42,6 +43,8 @@ pub(super) struct Turn {
     reporter: Reporter,
     start: Instant,
     next_chores: Instant,
+    /// Listeners of a former life that nobody needs any more are closed.
+    is_settled: bool,
     is_stopping: bool,
 }
 
@@ -70,6 +73,7 @@ impl Turn {
             reporter: Reporter::new(start),
             start,
             next_chores: start,
+            is_settled: false,
             is_stopping: false,
         })
     }
@@ -79,6 +83,7 @@ impl Turn {
         let mut amount = Amount::All;
         while !self.is_stopping {
             ready.clear();
+            self.inbox.turns.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = self.sources.wait(self.timeout_ms(amount), &mut ready) {
                 // Without it nothing can be moved: the process ends, and another one is started.
                 return tracing::error!(%error, "the tunnels' thread lost its kernel interface");
@@ -173,11 +178,12 @@ impl Turn {
     fn follow(&mut self, plan: Arc<Plan>) {
         self.plan = Arc::clone(&plan);
         self.coding.follow(&plan.transport);
-        let sources = &mut self.sources;
+        let (sources, node) = (&mut self.sources, &self.node);
         self.listeners.retain(|_, listener| {
             let stays = plan.tunnels.contains(&listener.tunnel);
             if let Some(number) = listener.number().filter(|_| !stays) {
                 sources.forget(number);
+                listener.close(&node.listeners);
             }
             stays
         });
@@ -349,9 +355,14 @@ impl Turn {
         }
         for (id, listener) in &mut self.listeners {
             if listener.is_due(now) {
-                listener.open(now, |socket| self.sources.add(socket, Source::Listener(*id)));
+                let watch = |socket: &std::net::TcpListener| self.sources.add(socket, Source::Listener(*id));
+                listener.open(now, &self.node.listeners, watch);
                 self.reporter.hurry(now);
             }
+        }
+        // All that the first plan names listen by now.
+        if self.plan.generation != 0 && !std::mem::replace(&mut self.is_settled, true) {
+            self.node.listeners.release_rest();
         }
         self.keep_lanes(now);
         let peers = self.peers.iter().map(|(name, peer)| (name.clone(), peer.report()));

@@ -8,9 +8,13 @@ mod programs;
 mod valve;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use node::{Node, address};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -93,16 +97,26 @@ fn assert_same(source: &Path, arrived: &Path) {
     }
 }
 
+/// A restart of control, as an upgrade makes one, and its death.
 #[test]
-fn control_killed_in_mid_transfer_comes_back_and_reports_the_end() {
+fn control_ended_in_mid_transfer_comes_back_and_reports_the_end() {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        control_comes_back_after(signal);
+    }
+}
+
+fn control_comes_back_after(signal: Signal) {
     let scene = Scene::new();
     let (control, dataplane) = (scene.sender.control(), scene.sender.dataplane());
-    scene.sender.kill(control);
+    let lanes = node::connections(dataplane);
+    assert!(!lanes.is_empty());
+    scene.sender.signal(control, signal);
     scene.sender.until("control is back", || {
         let ready = scene.sender.is_ok("/ready") && scene.sender.is_ok("/health");
         (ready && scene.sender.find("dwcp-control").is_some_and(|pid| pid != control)).then_some(())
     });
     assert_eq!(scene.sender.dataplane(), dataplane, "the dataplane went on");
+    assert_eq!(node::connections(dataplane), lanes, "the same lanes");
     assert!(scene.sender.get("/metrics").unwrap().contains("dwcp_"));
     let transfer = scene.assert_arrives();
     assert_eq!(transfer["attempt"], 1, "nothing was interrupted");
@@ -122,6 +136,27 @@ fn a_dataplane_killed_in_mid_transfer_is_started_again_and_the_job_done_at_anoth
     let transfer = scene.assert_arrives();
     assert_eq!(transfer["error"], Value::Null);
     assert_resumed(&transfer);
+}
+
+#[test]
+fn who_connects_while_the_dataplane_is_started_anew_waits() {
+    let directory = TempDir::new().unwrap();
+    let listen = address();
+    let node = Node::start_with("east", &directory.path().join("east"), &listen, "1500ms");
+    for life in 0..2 {
+        let dataplane = node.dataplane();
+        node.kill(dataplane);
+        node.until("it is dead", || node.find("dwcp-dataplane").is_none().then_some(()));
+        let mut early = TcpStream::connect(&listen).unwrap_or_else(|error| panic!("life {life}: {error}"));
+        assert!(node.find("dwcp-dataplane").is_none(), "it connected before there was a dataplane");
+        early.write_all(b"no greeting").unwrap();
+        early.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        // The next life takes the connection out of the queue, and closes it: this is no peer.
+        let ended = early.read_to_end(&mut Vec::new());
+        let timed_out = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!timed_out, "life {life}: nobody took it");
+        assert!(node.log().contains("taken over from the former life"), "{}", node.log());
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! A node under `dwcp server`: its directories and configuration, its processes, questions over its socket.
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -17,6 +18,7 @@ pub(crate) struct Node {
     name: &'static str,
     home: PathBuf,
     listen: String,
+    pause: String,
     supervisor: Child,
 }
 
@@ -28,10 +30,15 @@ pub(crate) fn address() -> String {
 impl Node {
     /// Starts a node without peers, and waits until its halves know each other.
     pub(crate) fn start(name: &'static str, home: &Path, listen: &str) -> Self {
+        Self::start_with(name, home, listen, "100ms")
+    }
+
+    /// The same, with halves that are started anew after `pause`.
+    pub(crate) fn start_with(name: &'static str, home: &Path, listen: &str, pause: &str) -> Self {
         for part in ["state", "run", "incoming"] {
             fs::create_dir_all(home.join(part)).unwrap();
         }
-        let configuration = write_configuration(home, name, listen, "");
+        let configuration = write_configuration(home, name, listen, pause, "");
         let log = File::create(home.join("log")).unwrap();
         let supervisor = dwcp()
             .args(["server", "--config"])
@@ -45,7 +52,8 @@ impl Node {
             .stderr(log)
             .spawn()
             .unwrap();
-        let node = Self { name, home: home.to_owned(), listen: listen.to_owned(), supervisor };
+        let (home, listen, pause) = (home.to_owned(), listen.to_owned(), pause.to_owned());
+        let node = Self { name, home, listen, pause, supervisor };
         node.until("it is ready", || node.is_ok("/ready").then_some(()));
         node.until("it has an identity", || node.fingerprint());
         node
@@ -70,7 +78,7 @@ impl Node {
             stats["node"]["plan_generation"].as_u64()
         };
         let before = generation();
-        write_configuration(&self.home, self.name, &self.listen, &lists);
+        write_configuration(&self.home, self.name, &self.listen, &self.pause, &lists);
         kill(Pid::from_raw(self.control()), Signal::SIGHUP).unwrap();
         self.until("the plan is in force", || generation().filter(|&now| Some(now) != before));
     }
@@ -138,7 +146,11 @@ impl Node {
     }
 
     pub(crate) fn kill(&self, pid: i32) {
-        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        self.signal(pid, Signal::SIGKILL);
+    }
+
+    pub(crate) fn signal(&self, pid: i32, signal: Signal) {
+        kill(Pid::from_raw(pid), signal).unwrap();
     }
 
     /// Looks again and again until there is something.
@@ -171,14 +183,30 @@ impl Drop for Node {
     }
 }
 
-fn write_configuration(home: &Path, name: &str, listen: &str, lists: &str) -> PathBuf {
+/// The established TCP connections of a process, by the kernel's numbers of their sockets.
+pub(crate) fn connections(pid: i32) -> BTreeSet<u64> {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    // Fields of proc_pid_net(5): the fourth is the state, 01 when established, the tenth the inode.
+    let established = table.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        (fields.nth(3)? == "01").then(|| fields.nth(5)?.parse().ok()).flatten()
+    });
+    let established: BTreeSet<u64> = established.collect();
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    let sockets =
+        links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+    sockets.filter(|inode| established.contains(inode)).collect()
+}
+
+fn write_configuration(home: &Path, name: &str, listen: &str, pause: &str, lists: &str) -> PathBuf {
     let text = format!(
         "node: {{name: {name}}}\n\
          peer: {{listen: \"{listen}\"}}\n\
          api: {{listen: \"127.0.0.1:0\"}}\n\
          monitoring: {{metrics_port: 0}}\n\
          dataplane: {{workers: 1}}\n\
-         recovery: {{backoff: [100ms]}}\n\
+         recovery: {{backoff: [{pause}]}}\n\
          {lists}"
     );
     let path = home.join("dwcp.yaml");

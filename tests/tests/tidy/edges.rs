@@ -3,7 +3,7 @@ use crate::{File, holds};
 
 /// Each crate's folder and whom it may use. `tests` and `benches` see every library and the dataplane's own.
 const MAP: &[(&str, &[&str])] = &[
-    ("cli", &["api", "config", "hde"]),
+    ("cli", &["api", "config", "hde", "sys"]),
     ("control", &["abi", "api", "config", "consensus", "learn", "policy", "sys"]),
     ("dataplane", &["abi", "engine", "hde", "sys"]),
     ("ebpf", &["abi"]),
