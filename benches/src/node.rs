@@ -13,6 +13,7 @@ use dwcp_abi::link::{
     SendJob, Setup, Transport,
 };
 use dwcp_abi::shm::{Consumer, NodeCounter, Producer, RECORD_BYTES_MAX, WorkerCounter};
+use dwcp_abi::wire::TreeOptions;
 use dwcp_sys::link::{Link, send_message};
 use dwcp_sys::shm::Part;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -196,7 +197,7 @@ impl Node {
         let mut sources = (path.len() as u16).to_le_bytes().to_vec();
         sources.extend(path);
         let worker = (job % u64::from(self.attached.workers)) as usize;
-        let options = JobOptions { streams: lanes, skip_unchanged: false };
+        let options = JobOptions { streams: lanes, tree: TreeOptions::NONE };
         let order = SendJob {
             job,
             attempt: 1,

@@ -19,7 +19,7 @@ pub(crate) struct Context {
     /// No notes, no progress.
     pub(crate) quiet: bool,
     /// Says whom it asks.
-    verbose: bool,
+    pub(crate) verbose: bool,
     /// For stdout.
     pub(crate) colour: Colour,
 }

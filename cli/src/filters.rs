@@ -48,7 +48,11 @@ impl Args for Filters {
 }
 
 fn option(name: &'static str) -> Arg {
-    let pattern = OsStringValueParser::new().try_map(|text: OsString| PathText::new(text.into_vec()));
+    let pattern = OsStringValueParser::new().try_map(|text: OsString| {
+        let pattern = PathText::new(text.into_vec()).map_err(|error| error.to_string())?;
+        let refused = Filter::Exclude(pattern.clone()).check();
+        refused.map(|()| pattern).map_err(|refused| refused.reason.to_string())
+    });
     Arg::new(name).long(name).value_name("PATTERN").action(ArgAction::Append).value_parser(pattern)
 }
 

@@ -19,6 +19,11 @@ pub(crate) fn bytes(count: u64) -> String {
     if value < 9.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
 }
 
+/// `1 entry`, `2 entries`.
+pub(crate) fn count(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// Bytes per second.
 pub(crate) fn rate(bytes_per_s: u64) -> String {
     format!("{}/s", bytes(bytes_per_s))

@@ -66,13 +66,18 @@ fn the_request_carries_what_was_asked() {
         "*.rs",
         "--exclude",
         "*",
+        "--delete",
+        "-nc",
     ]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let request = daemon.requests.try_iter().find(|request| request.line == CREATE).unwrap();
     let body: serde_json::Value = serde_json::from_str(&request.body).unwrap();
     let expected = serde_json::json!({
         "direction": "fetch", "peer": "berlin", "sources": ["a:b", "/c"], "destination": "/in",
-        "options": {"streams": 4, "skip_unchanged": true, "filters": [{"include": "*.rs"}, {"exclude": "*"}]},
+        "options": {
+            "streams": 4, "skip_unchanged": true, "checksum": true, "delete": true, "dry_run": true,
+            "filters": [{"include": "*.rs"}, {"exclude": "*"}],
+        },
     });
     assert_eq!(body, expected);
 }

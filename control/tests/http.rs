@@ -42,7 +42,8 @@ fn every_error_is_a_problem_that_names_the_way_out() {
         ),
         ("POST", TRANSFERS, &ORDER.replace("paris", "pariss"), 422, "urn:dwcp:problem:unknown-peer"),
         ("POST", TRANSFERS, &filtered(r#"{"exclude":""}"#), 400, "urn:dwcp:problem:invalid-request"),
-        ("POST", TRANSFERS, &filtered(&exclude(1024)), 422, "urn:dwcp:problem:invalid-request"),
+        ("POST", TRANSFERS, &filtered(r#"{"include":"x[y"}"#), 400, "urn:dwcp:problem:invalid-request"),
+        ("POST", TRANSFERS, &filtered(&exclude(1024)), 400, "urn:dwcp:problem:invalid-request"),
         (
             "POST",
             TRANSFERS,

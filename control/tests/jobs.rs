@@ -1,7 +1,9 @@
 //! Jobs from order to end, through crashes of either half: nothing accepted is lost, nothing is done twice.
 mod support;
 
+use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::Outcome;
+use dwcp_abi::wire::{JobChanges, TreeOptions};
 use nix::sys::signal::Signal;
 use support::dataplane::{FakeDataplane, Said};
 use support::{ORDER, Site, wait_for};
@@ -78,7 +80,10 @@ fn kill_9_of_control_loses_nothing_at_any_step() {
 #[test]
 fn kill_9_of_control_keeps_what_is_left_out() {
     let filters = r#"[{"include":"keep.o"},{"exclude":{"base64":"Ki7/"}}]"#;
-    let order = ORDER.replace(r#""direction""#, &format!(r#""options":{{"filters":{filters}}},"direction""#));
+    let order = ORDER.replace(
+        r#""direction""#,
+        &format!(r#""options":{{"filters":{filters},"delete":true,"dry_run":true}},"direction""#),
+    );
     let site = Site::new();
     let mut control = site.start();
     let id = control.ask("POST", "/api/v1/dwcp/transfers", &order).json()["id"].as_u64().unwrap();
@@ -89,6 +94,19 @@ fn kill_9_of_control_keeps_what_is_left_out() {
     let mut dataplane = FakeDataplane::start(site.dataplane_socket(), FIRST, 2);
     assert_eq!(dataplane.next(), start(id, 1));
     assert_eq!(dataplane.filters, b"\x01\x06\0keep.o\x02\x03\0*.\xff");
+    assert_eq!(dataplane.tree, TreeOptions::DELETE.with(TreeOptions::DRY_RUN, true));
+
+    // What it has changed outlives control as well, and a peer that says nonsense is not believed.
+    let changes = JobChanges { created: 1, replaced: 0, bytes: 9, deleted: 2, names: b"\x03\x01\0a\x07" };
+    dataplane.changes = vec![0; 64];
+    let length = changes.encode(&mut dataplane.changes).unwrap();
+    dataplane.changes.truncate(length);
+    dataplane.finish(id, 1, Outcome::Done);
+    control.wait_for_state(id, "done");
+    drop(control);
+    let said = site.start().transfer(id)["changes"].to_string();
+    let names = r#""names":[{"change":"deleted","path":"a"}]"#;
+    assert_eq!(said, format!(r#"{{"bytes":9,"created":1,"deleted":2,{names},"replaced":0}}"#));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use dwcp_abi::wire::{
     Ack, BlockHeader, ChunkHead, ChunkRanges, Close, Code, Codec, ContentId, DELTA_HEAD_BYTES, DeltaHead,
     DeltaKind, Entry, EntryHeader, EntryKind, FetchRequest, FilterAction, FilterRule, FrameHeader, FrameKind,
     Held, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain,
-    Pack, PackHead, Ping, Recipe, check_name, open_pack,
+    Pack, PackHead, Ping, Recipe, TreeOptions, check_name, open_pack,
 };
 use dwcp_tests::sim::Rng;
 
@@ -81,8 +81,8 @@ fn frames_of_the_wire() {
         Ack: ack,
         ChunkHead: head,
         PackHead: PackHead { number: 1, attempt: 2, reserved: 0 },
-        JobOpen<'_>: JobOpen { attempt: 1, skip_unchanged: true, baselines: true, packs: 0, destination: b"/there" },
-        FetchRequest<'_>: FetchRequest { attempt: 1, skip_unchanged: false, sources: b"\x02\0/a", filters: b"\x02\x01\0*" },
+        JobOpen<'_>: JobOpen { attempt: 1, options: TreeOptions::SKIP_UNCHANGED, baselines: true, packs: 0, destination: b"/there" , filters: b"",},
+        FetchRequest<'_>: FetchRequest { attempt: 1, options: TreeOptions::NONE, sources: b"\x02\0/a", filters: b"\x02\x01\0*" },
         FilterRule<'_>: FilterRule { action: FilterAction::Exclude, pattern: b"*.o" },
         JobAccept: JobAccept { question: true },
         ObjectOpened: ObjectOpened {
@@ -95,7 +95,7 @@ fn frames_of_the_wire() {
         ObjectEnd: ObjectEnd { object: 5, size: 6, digest },
         ObjectDone<'_>: ObjectDone { object: 5, code, text },
         JobEnd: JobEnd { packs: 1, entries: 2, objects: 3 },
-        JobDone<'_>: JobDone { failures: 1, text },
+        JobDone<'_>: JobDone { failures: 1, text, changes: b"" },
         JobAbort<'_>: JobAbort { code, text },
         Ping: Ping { token: 9 },
         Close<'_>: Close { code, text },
@@ -106,7 +106,7 @@ fn frames_of_the_wire() {
 fn messages_of_the_link() {
     let mut rng = Rng::new(2);
     let (peer, sources, text) = (&b"peer"[..], &b"\x02\0/a"[..], &b"why"[..]);
-    let options = JobOptions { streams: 4, skip_unchanged: true };
+    let options = JobOptions { streams: 4, tree: TreeOptions::SKIP_UNCHANGED };
     let counts = Counts {
         entries_done: 1,
         entries_total: 2,
@@ -122,8 +122,16 @@ fn messages_of_the_link() {
     let fetch = FetchJob { job: 1, attempt: 1, peer, destination: b"/d", options, filters, sources };
     let progress =
         JobProgress { job: 1, attempt: 1, state: JobState::Running, scanned: true, lanes: 3, counts };
-    let finished =
-        JobFinished { job: 1, attempt: 1, outcome: Outcome::Partial, lanes: 3, counts, elapsed_ns: 9, text };
+    let finished = JobFinished {
+        job: 1,
+        attempt: 1,
+        outcome: Outcome::Partial,
+        lanes: 3,
+        counts,
+        elapsed_ns: 9,
+        text,
+        changes: b"c",
+    };
     attack!(&mut rng,
         Command<'_>: Command::Send(send),
         Command<'_>: Command::Fetch(fetch),
@@ -318,6 +326,7 @@ fn packs() {
     let entry = |kind, name: &'static [u8], content: &'static [u8], size| Entry {
         header: header(kind, name, size),
         name,
+        extra: b"",
         content,
     };
     let mut pack = vec![7; 32];

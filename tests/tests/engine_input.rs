@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
     CHUNK_HEAD_BYTES, ChunkHead, Code, ContentId, FLAG_OWNER, FrameHeader, FrameKind, Held, PACK_HEAD_BYTES,
-    PackHead,
+    PackHead, TreeOptions,
 };
 use dwcp_engine::{
     BufferId, Config, Engine, FileId, FinalCheck, FoundObject, Input, JobKey, LaneEnd, LaneId, OpenedObject,
@@ -144,7 +144,7 @@ impl Node {
             }
             Output::Finish { job } => {
                 let failures = self.rng.below(2);
-                self.handle(worker, Input::Finished { job, result, failures, text: WHY });
+                self.handle(worker, Input::Finished { job, result, failures, text: WHY, changes: b"" });
             }
             _ => {}
         }
@@ -286,14 +286,15 @@ impl Node {
     fn command(&mut self, worker: usize) {
         let id = self.rng.below(2) * self.engines.len() as u64 + worker as u64;
         let job = JobKey { peer: PEER, owner: Owner::Local, id };
-        let (attempt, streams, skip_unchanged) = (1, 0, false);
+        let (attempt, streams, options) = (1, 0, TreeOptions::NONE);
         match self.rng.below(3) {
-            0 => {
-                self.handle(worker, Input::Send { job, attempt, destination: b"d", streams, skip_unchanged })
-            }
+            0 => self.handle(
+                worker,
+                Input::Send { job, attempt, destination: b"d", filters: b"", streams, options },
+            ),
             1 => self.handle(
                 worker,
-                Input::Fetch { job, attempt, sources: b"s", filters: b"f", streams, skip_unchanged },
+                Input::Fetch { job, attempt, sources: b"s", filters: b"f", streams, options },
             ),
             _ => self.handle(worker, Input::Cancel { job }),
         }

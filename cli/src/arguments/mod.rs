@@ -266,6 +266,7 @@ mod tests {
             &["dwcp", "send", "--streams", "1025", "a", "b:c"],
             &["dwcp", "send", "--detach", "--progress", "bar", "a", "b:c"],
             &["dwcp", "send", "--exclude", "", "a", "b:c"],
+            &["dwcp", "send", "--include", "x[y", "a", "b:c"],
             &["dwcp", "transfers", "show", "seven"],
             &["dwcp", "transfers", "--state", "bored"],
             &["dwcp", "--socket", "a", "--addr", "b", "status"],

@@ -40,6 +40,16 @@ pub(crate) struct Job {
     /// Leave files alone whose size and time are equal at the receiver
     #[arg(long)]
     pub(crate) skip_unchanged: bool,
+    /// Leave files alone whose content is equal at the receiver, whatever their time is. Both ends read all of them
+    #[arg(long, short = 'c')]
+    pub(crate) checksum: bool,
+    /// Delete what the source does not have, inside the directories that are sent, once everything else has arrived.
+    /// Nothing is deleted where anything failed; what --exclude leaves out stays
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// Change nothing, and say what would be sent, replaced and deleted; with -v the first names of it
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) filters: Filters,
     /// Print the transfer's id and leave; it goes on in the daemon

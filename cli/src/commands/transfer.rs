@@ -86,6 +86,9 @@ fn options(job: &Job) -> TransferOptions {
     TransferOptions {
         streams: job.streams.unwrap_or(0),
         skip_unchanged: job.skip_unchanged,
+        checksum: job.checksum,
+        delete: job.delete,
+        dry_run: job.dry_run,
         filters: job.filters.0.clone(),
     }
 }

@@ -115,6 +115,17 @@ fn details(transfer: &Transfer) -> String {
         line("From", &format!("{from}{source}"));
     }
     line("To", &format!("{to}{}", transfer.destination));
+    let options = &transfer.options;
+    let said = [
+        ("skip unchanged", options.skip_unchanged),
+        ("checksum", options.checksum),
+        ("delete", options.delete),
+        ("dry run", options.dry_run),
+    ];
+    let said: Vec<&str> = said.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect();
+    if !said.is_empty() {
+        line("Options", &said.join(", "));
+    }
     for filter in &transfer.options.filters {
         match filter {
             Filter::Include(pattern) => line("Include", &pattern.to_string()),
@@ -133,6 +144,9 @@ fn details(transfer: &Transfer) -> String {
         line("Resumed", &format!("{} of a former attempt", units::bytes(counts.bytes_resumed)));
     }
     line("Rate", &units::rate(transfer.rate_bytes_per_s));
+    if let Some(changes) = &transfer.changes {
+        line("Changes", &follow::changes::line(changes, options.dry_run));
+    }
     line("Lanes", &transfer.lanes.to_string());
     line("Created", &transfer.created_at.to_string());
     if let Some(started) = transfer.started_at {

@@ -1,5 +1,6 @@
 //! Follows a transfer to its end. `send`, `fetch` and `transfers follow` use it. The transfer belongs to the daemon:
 //! neither Ctrl-C nor a lost connection ends it.
+pub(crate) mod changes;
 mod display;
 mod source;
 
@@ -124,14 +125,14 @@ impl Follower<'_> {
                 if let Some(error) = &transfer.error {
                     output::error(&format!("dwcp: transfer {id} is partial: {}", plain(error)));
                 }
-                output::result(&summary(transfer))
+                output::result(&summary(transfer, self.context.verbose))
             }
             TransferState::Queued
             | TransferState::Connecting
             | TransferState::Running
             | TransferState::Finishing
             | TransferState::Interrupted
-            | TransferState::Done => output::result(&summary(transfer)),
+            | TransferState::Done => output::result(&summary(transfer, self.context.verbose)),
         }
     }
 
@@ -160,18 +161,24 @@ pub(crate) fn failures(transfer: &Transfer) -> Vec<String> {
     lines
 }
 
-fn summary(transfer: &Transfer) -> String {
+fn summary(transfer: &Transfer, names: bool) -> String {
+    let Some(changes) = &transfer.changes else { return moved(transfer) };
+    let listed = if names { changes::names(changes) } else { String::new() };
+    let moved = if transfer.options.dry_run { String::new() } else { moved(transfer) };
+    format!("{listed}{moved}{}\n", changes::line(changes, transfer.options.dry_run))
+}
+
+fn moved(transfer: &Transfer) -> String {
     let counts = &transfer.counts;
-    let entries = if counts.entries_done == 1 { "entry" } else { "entries" };
     let peer = plain(&transfer.peer);
     let way = match transfer.direction {
         Direction::Send => format!("sent to {peer}:{}", transfer.destination),
         Direction::Fetch => format!("fetched from {peer} into {}", transfer.destination),
     };
     format!(
-        "{way}: {} in {} {entries}, {} ({}, ratio {}, {} lanes)\n",
+        "{way}: {} in {}, {} ({}, ratio {}, {} lanes)\n",
         units::bytes(counts.bytes_done),
-        counts.entries_done,
+        units::count(counts.entries_done, "entry", "entries"),
         units::elapsed(transfer.elapsed_seconds),
         units::rate(transfer.rate_bytes_per_s),
         units::ratio(transfer.ratio),

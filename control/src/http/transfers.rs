@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use dwcp_abi::wire::{FILTER_LIST_BYTES_MAX, FILTER_PATTERN_BYTES_MAX, FILTERS_MAX, filter_rules};
 use dwcp_api::{
-    Direction, PathText, Problem, SOURCES_MAX, Transfer, TransferId, TransferList, TransferQuery,
+    Direction, Filter, PathText, Problem, SOURCES_MAX, Transfer, TransferId, TransferList, TransferQuery,
     TransferRequest, paths,
 };
 use dwcp_policy::{Admission, Refusal};
@@ -117,7 +117,15 @@ fn check_options(request: &TransferRequest) -> Result<(), Failure> {
     if request.sources.is_empty() || request.sources.len() > SOURCES_MAX {
         return Err(Failure::impossible(format!("sources must be 1 to {SOURCES_MAX} paths")));
     }
+    check_patterns(&request.options.filters)?;
     check_filters(&join_filters(&request.options.filters))
+}
+
+fn check_patterns(filters: &[Filter]) -> Result<(), Failure> {
+    match filters.iter().find_map(|filter| filter.check().err()) {
+        Some(error) => Err(Failure::invalid(format!("options.filters: {error}"))),
+        None => Ok(()),
+    }
 }
 
 fn check_filters(list: &[u8]) -> Result<(), Failure> {

@@ -2,8 +2,8 @@
 use dwcp_abi::codec::{CodecError, Encoded, SHORT_BYTES_MAX};
 use dwcp_abi::link::{Command, FetchJob, JobOptions, SendJob};
 use dwcp_abi::shm::RECORD_BYTES_MAX;
-use dwcp_abi::wire::FilterAction;
-use dwcp_api::{Direction, Filter, PathText};
+use dwcp_abi::wire::{self, FilterAction, JobChanges, TreeOptions, changed_names};
+use dwcp_api::{Change, ChangedName, Changes, Direction, Filter, PathText, TransferOptions};
 
 use super::record::{JobRecord, JobRequest};
 
@@ -33,6 +33,45 @@ pub(crate) fn join_filters(filters: &[Filter]) -> Vec<u8> {
     list
 }
 
+/// How the tree is treated, in the form of the link and of the store.
+pub(crate) fn tree_options(options: &TransferOptions) -> TreeOptions {
+    let wanted = [
+        (TreeOptions::SKIP_UNCHANGED, options.skip_unchanged),
+        (TreeOptions::CHECKSUM, options.checksum),
+        (TreeOptions::DELETE, options.delete),
+        (TreeOptions::DRY_RUN, options.dry_run),
+    ];
+    wanted.into_iter().fold(TreeOptions::NONE, |tree, (option, wanted)| tree.with(option, wanted))
+}
+
+/// The other way.
+pub(crate) fn transfer_options(streams: u16, tree: TreeOptions, filters: Vec<Filter>) -> TransferOptions {
+    TransferOptions {
+        streams,
+        skip_unchanged: tree.has(TreeOptions::SKIP_UNCHANGED),
+        checksum: tree.has(TreeOptions::CHECKSUM),
+        delete: tree.has(TreeOptions::DELETE),
+        dry_run: tree.has(TreeOptions::DRY_RUN),
+        filters,
+    }
+}
+
+/// What a job has changed, for people. None where the dataplane said nothing of it, or nothing that can be read: a peer
+/// may have written it.
+pub(super) fn changes(bytes: &[u8]) -> Option<Changes> {
+    let JobChanges { created, replaced, bytes, deleted, names } = JobChanges::decode(bytes).ok()?;
+    let named = |named: dwcp_abi::wire::ChangedName<'_>| {
+        let change = match named.change {
+            wire::Change::Created => Change::Created,
+            wire::Change::Replaced => Change::Replaced,
+            wire::Change::Deleted => Change::Deleted,
+        };
+        Some(ChangedName { change, path: PathText::new(named.name).ok()? })
+    };
+    let names = changed_names(names).map_while(Result::ok).filter_map(named).collect();
+    Some(Changes { created, replaced, bytes, deleted, names })
+}
+
 /// Whether the request can be told to the dataplane in one command.
 pub(crate) fn fits_the_ring(request: &JobRequest) -> bool {
     let record = JobRecord::new(0, std::sync::Arc::new(request.clone()), 0);
@@ -44,8 +83,7 @@ pub(super) fn start(record: &JobRecord) -> Result<Vec<u8>, CodecError> {
     let request = &record.request;
     let (sources, filters) = (join_paths(&request.sources), join_filters(&request.options.filters));
     let (sources, filters) = (&sources[..], &filters[..]);
-    let options =
-        JobOptions { streams: request.options.streams, skip_unchanged: request.options.skip_unchanged };
+    let options = JobOptions { streams: request.options.streams, tree: tree_options(&request.options) };
     let (job, attempt) = (record.id, record.attempt);
     let (peer, destination) = (request.peer.as_bytes(), request.destination.as_bytes());
     let command = match request.direction {

@@ -23,7 +23,7 @@ use dwcp_policy::{RetryDecision, RetryPolicy};
 use tokio::sync::{oneshot, watch};
 
 pub(crate) use dataplane::{Home, clean};
-pub(crate) use encode::{fits_the_ring, join_filters, join_paths};
+pub(crate) use encode::{fits_the_ring, join_filters, join_paths, transfer_options, tree_options};
 use gate::Sign;
 pub(crate) use gate::{BreakerFigures, Gate};
 pub(crate) use rate::RateMeter;

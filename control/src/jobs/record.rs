@@ -26,6 +26,8 @@ pub(crate) struct JobRecord {
     pub(crate) started_ms: Option<u64>,
     pub(crate) finished_ms: Option<u64>,
     pub(crate) error: Option<String>,
+    /// As the dataplane said it at the end, or empty.
+    pub(crate) changes: Vec<u8>,
 }
 
 /// What was asked for; never changes.
@@ -69,6 +71,7 @@ impl JobRecord {
             started_ms: None,
             finished_ms: None,
             error: None,
+            changes: Vec::new(),
         }
     }
 
@@ -110,6 +113,7 @@ impl JobRecord {
             elapsed_seconds,
             error: self.error.clone(),
             failures: Vec::new(),
+            changes: super::encode::changes(&self.changes),
         }
     }
 }

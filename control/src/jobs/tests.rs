@@ -112,6 +112,7 @@ impl Bench {
             counts,
             elapsed_ns: self.elapsed_ns,
             text: b"no route",
+            changes: b"",
         };
         self.jobs.handle_event(0, &Event::Finished(finished), self.now).unwrap();
         self.settle();

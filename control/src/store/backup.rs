@@ -125,7 +125,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("control.db");
         let (connection, _) = schema::open(&file).unwrap();
-        connection.execute("INSERT INTO jobs (direction, peer, sources, destination, streams, skip_unchanged, created_ms) VALUES ('send', 'a', x'', x'61', 0, 0, 1)", []).unwrap();
+        connection.execute("INSERT INTO jobs (direction, peer, sources, destination, streams, created_ms) VALUES ('send', 'a', x'', x'61', 0, 1)", []).unwrap();
         copy(&connection, &pending(&file)).unwrap();
         connection.execute("DELETE FROM jobs", []).unwrap();
         drop(connection);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_abi::link::strings;
-use dwcp_abi::wire::{FilterAction, FilterRule, filter_rules};
-use dwcp_api::{Counts, Direction, Filter, PathText, TransferOptions, TransferState};
+use dwcp_abi::wire::{FilterAction, FilterRule, TreeOptions, filter_rules};
+use dwcp_api::{Counts, Direction, Filter, PathText, TransferState};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{PageQuery, Recovered, StoreError};
-use crate::jobs::{JobRecord, JobRequest, join_filters, join_paths};
+use crate::jobs::{JobRecord, JobRequest, join_filters, join_paths, transfer_options, tree_options};
 
 /// Opens or creates the file, brings it to the newest layout, checks it and reads what had not ended.
 pub(super) fn open(file: &Path) -> Result<(Connection, Recovered), StoreError> {
@@ -100,7 +100,7 @@ pub(super) fn insert(connection: &Connection, record: &JobRecord) -> rusqlite::R
         ":sources": join_paths(&request.sources),
         ":destination": request.destination.as_bytes(),
         ":streams": request.options.streams,
-        ":skip_unchanged": request.options.skip_unchanged,
+        ":tree": tree_options(&request.options).bits(),
         ":filters": join_filters(&request.options.filters),
         ":created_ms": signed(record.created_ms),
         ":key": record.key,
@@ -130,6 +130,7 @@ pub(super) fn update(connection: &Connection, record: &JobRecord) -> rusqlite::R
         ":started_ms": record.started_ms.map(signed),
         ":finished_ms": record.finished_ms.map(signed),
         ":error": record.error,
+        ":changes": record.changes,
     })?;
     Ok(())
 }
@@ -169,11 +170,11 @@ fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         peer: row.get("peer")?,
         sources: split_paths(&sources)?,
         destination: path(&row.get::<_, Vec<u8>>("destination")?)?,
-        options: TransferOptions {
-            streams: row.get("streams")?,
-            skip_unchanged: row.get("skip_unchanged")?,
-            filters: split_filters(&row.get::<_, Vec<u8>>("filters")?)?,
-        },
+        options: transfer_options(
+            row.get("streams")?,
+            TreeOptions::from_bits(row.get("tree")?).map_err(|error| corrupt(error.to_string()))?,
+            split_filters(&row.get::<_, Vec<u8>>("filters")?)?,
+        ),
     };
     let known = TransferState::ALL.into_iter().find(|known| known.name() == state);
     Ok(JobRecord {
@@ -200,6 +201,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         started_ms: row.get::<_, Option<i64>>("started_ms")?.map(unsigned),
         finished_ms: row.get::<_, Option<i64>>("finished_ms")?.map(unsigned),
         error: row.get("error")?,
+        changes: row.get("changes")?,
     })
 }
 
@@ -243,7 +245,14 @@ fn unsigned(value: i64) -> u64 {
     value.cast_unsigned()
 }
 
-const MIGRATIONS: [&str; 6] = [JOBS, KEYS, RESUMED, super::access::TABLES, super::tunnels::TABLE, FILTERS];
+const MIGRATIONS: [&str; 7] =
+    [JOBS, KEYS, RESUMED, super::access::TABLES, super::tunnels::TABLE, FILTERS, TREE];
+
+/// The bits of `TreeOptions`, of which the first was a column of its own; and `JobChanges`.
+const TREE: &str = "ALTER TABLE jobs ADD COLUMN tree INTEGER NOT NULL DEFAULT 0;
+UPDATE jobs SET tree = skip_unchanged;
+ALTER TABLE jobs DROP COLUMN skip_unchanged;
+ALTER TABLE jobs ADD COLUMN changes BLOB NOT NULL DEFAULT x''";
 
 const FILTERS: &str = "ALTER TABLE jobs ADD COLUMN filters BLOB NOT NULL DEFAULT x''";
 
@@ -283,12 +292,11 @@ CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_ms IS NULL";
 
 const SELECT: &str = "SELECT * FROM jobs";
 const INSERT: &str =
-    "INSERT INTO jobs (id, direction, peer, sources, destination, streams, skip_unchanged, filters, created_ms,
-    key)
-    VALUES (:id, :direction, :peer, :sources, :destination, :streams, :skip_unchanged, :filters, :created_ms, :key)";
+    "INSERT INTO jobs (id, direction, peer, sources, destination, streams, tree, filters, created_ms, key)
+    VALUES (:id, :direction, :peer, :sources, :destination, :streams, :tree, :filters, :created_ms, :key)";
 const UPDATE: &str = "UPDATE jobs SET state = :state, attempt = :attempt, instance = :instance,
     is_cancelled = :is_cancelled, is_scanned = :is_scanned, lanes = :lanes, entries_done = :entries_done,
     entries_total = :entries_total, bytes_done = :bytes_done, bytes_total = :bytes_total, bytes_wire = :bytes_wire,
     bytes_resent = :bytes_resent, bytes_resumed = :bytes_resumed, failures = :failures, started_ms = :started_ms,
-    finished_ms = :finished_ms, error = :error WHERE id = :id";
+    finished_ms = :finished_ms, error = :error, changes = :changes WHERE id = :id";
 const HISTORY_MAX: i64 = 10_000;

@@ -16,6 +16,7 @@ use dwcp_abi::link::{
     SnapshotEnd,
 };
 use dwcp_abi::shm::{Consumer, Producer, RECORD_BYTES_MAX, WorkerCounter, WorkerFigures};
+use dwcp_abi::wire::TreeOptions;
 use dwcp_sys::link::{Link, receive_message};
 use dwcp_sys::shm::Part;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -43,6 +44,10 @@ pub(crate) struct FakeDataplane {
     pub(crate) snapshots: usize,
     /// What the last send leaves out.
     pub(crate) filters: Vec<u8>,
+    /// How it treats its tree.
+    pub(crate) tree: TreeOptions,
+    /// What jobs that end from now on have changed.
+    pub(crate) changes: Vec<u8>,
     /// Names of the peers of each plan, as they come.
     pub(crate) plans: mpsc::Receiver<Vec<String>>,
     commands: Vec<Consumer<Part>>,
@@ -92,6 +97,8 @@ impl FakeDataplane {
             known: BTreeMap::new(),
             snapshots: 0,
             filters: Vec::new(),
+            tree: TreeOptions::NONE,
+            changes: Vec::new(),
             plans,
             commands,
             events,
@@ -150,6 +157,7 @@ impl FakeDataplane {
                     Command::Snapshot(snapshot) => self.answer(worker, snapshot.token),
                     Command::Send(send) => {
                         self.filters = send.filters.to_vec();
+                        self.tree = send.options.tree;
                         return Some(self.started(send.job, send.attempt, send.peer));
                     }
                     Command::Fetch(fetch) => return Some(self.started(fetch.job, fetch.attempt, fetch.peer)),
@@ -212,7 +220,8 @@ impl FakeDataplane {
         self.known.insert(job, Known::Finished { attempt, outcome });
         let text: &[u8] = if outcome == Outcome::Done { b"" } else { b"as the test wants it" };
         let counts = counts(100);
-        let finished = JobFinished { job, attempt, outcome, lanes: 4, counts, elapsed_ns: 5, text };
+        let changes = &self.changes.clone()[..];
+        let finished = JobFinished { job, attempt, outcome, lanes: 4, counts, elapsed_ns: 5, text, changes };
         self.emit(self.home(job), &Event::Finished(finished));
     }
 

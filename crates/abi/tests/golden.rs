@@ -118,7 +118,7 @@ fn flows() {
 
 #[test]
 fn commands() {
-    let options = JobOptions { streams: 0x0102, skip_unchanged: true };
+    let options = JobOptions { streams: 0x0102, tree: TreeOptions::SKIP_UNCHANGED };
     let (job, attempt, peer) = (0x1112_1314_1516_1718, 0x2122_2324, &b"peer"[..]);
     let (destination, sources) = (&b"/d"[..], &b"\x02\0/a\x03\0/bc"[..]);
     let filters = &b"\x02\x03\0*.o"[..];
@@ -170,6 +170,7 @@ fn events() {
             counts,
             elapsed_ns: 0x4142_4344_4546_4748,
             text,
+            changes: b"c",
         }),
         Event::Lane(LaneChange { peer: b"peer", up: true, lanes, encrypted: false, text }),
         Event::SnapshotEnd(SnapshotEnd { token: 0x5152_5354_5556_5758 }),

@@ -58,9 +58,9 @@ pub use stats::{BpfClass, BpfStats, CoreStats, FlowFigures, FlowList, KernelEntr
 pub use status::{CoreFigures, DataplaneStatus, Feature, FeatureState, Mode, PeersTotal, Status};
 pub use timestamp::{Timestamp, TimestampError};
 pub use transfer::{
-    Counts, Direction, EVENT_FINISHED, EVENT_PROGRESS, FAILURES_MAX, Filter, SOURCES_MAX, Transfer,
-    TransferFailure, TransferId, TransferList, TransferOptions, TransferQuery, TransferRequest,
-    TransferState,
+    Change, ChangedName, Changes, Counts, Direction, EVENT_FINISHED, EVENT_PROGRESS, FAILURES_MAX, Filter,
+    PatternRefused, SOURCES_MAX, Transfer, TransferFailure, TransferId, TransferList, TransferOptions,
+    TransferQuery, TransferRequest, TransferState,
 };
 pub use tunnel::{
     TunnelAnswer, TunnelFigures, TunnelList, TunnelOrigin, TunnelPeer, TunnelQuery, TunnelRequest,

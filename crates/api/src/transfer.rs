@@ -1,7 +1,9 @@
 //! Transfers: what is asked for, and how far it is.
 use std::fmt;
+use std::ops::Not;
 use std::str::FromStr;
 
+use dwcp_abi::wire::{PatternError, PatternText};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -84,6 +86,16 @@ pub struct TransferOptions {
     pub streams: u16,
     /// The receiver keeps files whose size and time are equal already.
     pub skip_unchanged: bool,
+    /// The receiver keeps files whose content is equal already, whatever their time is.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub checksum: bool,
+    /// What the source does not have is deleted inside the directories that were sent, once everything else is there, and
+    /// only if nothing failed. Names that are left out stay.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub delete: bool,
+    /// Nothing is written, deleted or sent; `changes` says what would be.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub dry_run: bool,
     /// What is left out: the first rule whose pattern matches a name decides, and a name that none matches is sent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<Filter>,
@@ -98,6 +110,37 @@ pub enum Filter {
     Include(PathText),
     /// What matches is not sent, nor is anything inside of it.
     Exclude(PathText),
+}
+
+impl Filter {
+    /// What names are matched against.
+    #[must_use]
+    pub fn pattern(&self) -> &PathText {
+        match self {
+            Self::Include(pattern) | Self::Exclude(pattern) => pattern,
+        }
+    }
+
+    /// Demands a pattern that can be used: whoever takes one from a person refuses it here, not the job later.
+    ///
+    /// # Errors
+    /// Names the pattern and says what is wrong with it.
+    pub fn check(&self) -> Result<(), PatternRefused> {
+        let pattern = self.pattern();
+        PatternText::parse(pattern.as_bytes())
+            .map(|_| ())
+            .map_err(|reason| PatternRefused { pattern: pattern.clone(), reason })
+    }
+}
+
+/// Why a pattern cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the pattern '{pattern}' cannot be used: {reason}")]
+pub struct PatternRefused {
+    /// Which.
+    pub pattern: PathText,
+    /// Why.
+    pub reason: PatternError,
 }
 
 /// How far a transfer is, or how it ended.
@@ -195,6 +238,54 @@ pub struct TransferFailure {
     pub error: String,
 }
 
+/// What a transfer has changed at its receiver, or would change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Changes {
+    /// Entries that would be new. Only a dry run counts them, as it does the next two.
+    pub created: u64,
+    /// Entries that would take the place of others.
+    pub replaced: u64,
+    /// Bytes of files among these.
+    pub bytes: u64,
+    /// Entries that were deleted, or would be.
+    pub deleted: u64,
+    /// The first names, as many as fit 8 KiB.
+    pub names: Vec<ChangedName>,
+}
+
+/// One name that is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangedName {
+    /// What happens to it.
+    pub change: Change,
+    /// Its path below the destination.
+    pub path: PathText,
+}
+
+/// What happens to a name at the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// It was not there.
+    Created,
+    /// Something else was there.
+    Replaced,
+    /// The source does not have it.
+    Deleted,
+}
+
+impl Change {
+    /// The JSON text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Replaced => "replaced",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
 /// One transfer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Transfer {
@@ -240,6 +331,9 @@ pub struct Transfer {
     pub error: Option<String>,
     /// The first [`FAILURES_MAX`] entries that failed.
     pub failures: Vec<TransferFailure>,
+    /// What was or would be changed, once a transfer with `delete` or `dry_run` has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
 }
 
 /// Answer of `GET /api/v1/dwcp/transfers`.

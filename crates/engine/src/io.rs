@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use dwcp_abi::link::{Counts, JobState, Outcome};
-use dwcp_abi::wire::{ChunkHead, Code, FrameHeader, Held, PackHead};
+use dwcp_abi::wire::{ChunkHead, Code, FrameHeader, Held, PackHead, TreeOptions};
 
 /// Nanoseconds of a monotonic clock.
 pub type Time = u64;
@@ -145,11 +145,27 @@ pub struct Asked {
     pub filters: Vec<u8>,
 }
 
+/// What a send says of itself to the receiver, as it travels; the driver there understands it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// Where it goes.
+    pub destination: Vec<u8>,
+    /// What is left out, as in [`dwcp_abi::wire::filter_rules`].
+    pub filters: Vec<u8>,
+}
+
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// Control orders a send. The driver keeps the sources under the key.
-    Send { job: JobKey, attempt: u32, destination: &'a [u8], streams: u16, skip_unchanged: bool },
+    Send {
+        job: JobKey,
+        attempt: u32,
+        destination: &'a [u8],
+        filters: &'a [u8],
+        streams: u16,
+        options: TreeOptions,
+    },
     /// Control orders a fetch. The driver keeps the destination under the key.
     Fetch {
         job: JobKey,
@@ -157,7 +173,7 @@ pub enum Input<'a> {
         sources: &'a [u8],
         filters: &'a [u8],
         streams: u16,
-        skip_unchanged: bool,
+        options: TreeOptions,
     },
     /// Control gives up a job.
     Cancel { job: JobKey },
@@ -230,8 +246,14 @@ pub enum Input<'a> {
     Unclaimed { task: TaskId },
     /// An object has its final name, or cannot have it.
     Committed { job: JobKey, object: u64, result: Result<(), (Code, &'a str)> },
-    /// Everything of the job is durable, or cannot be.
-    Finished { job: JobKey, result: Result<(), (Code, &'a str)>, failures: u64, text: &'a str },
+    /// Everything of the job is durable, or cannot be. `changes` are [`dwcp_abi::wire::JobChanges`] or empty.
+    Finished {
+        job: JobKey,
+        result: Result<(), (Code, &'a str)>,
+        failures: u64,
+        text: &'a str,
+        changes: &'a [u8],
+    },
 
     /// Another worker of this node says something.
     Told { worker: u16, tell: Tell },
@@ -285,7 +307,7 @@ pub enum Output {
     },
 
     /// Open the scanner of a job; ends in `ScannerOpened`. `asked` only for a peer's fetch.
-    OpenScanner { job: JobKey, asked: Option<Asked> },
+    OpenScanner { job: JobKey, asked: Option<Asked>, options: TreeOptions },
     /// Fill the next pack; ends in `Filled`.
     Fill { job: JobKey },
     /// Fill the next pack of closing entries; ends in `FinalsFilled`.
@@ -305,13 +327,13 @@ pub enum Output {
     /// The scanner of a job is not needed any more: nothing of it is fed from now on.
     CloseScanner { job: JobKey },
 
-    /// Make the receiving tree of a job; ends in `ReceiverOpened`. `destination` only when the peer chose it. With
+    /// Make the receiving tree of a job; ends in `ReceiverOpened`. `offered` only when the peer started the job. With
     /// `baselines`, the sender wants to know what there is already.
     OpenReceiver {
         job: JobKey,
         attempt: u32,
-        destination: Option<Vec<u8>>,
-        skip_unchanged: bool,
+        offered: Option<Offered>,
+        options: TreeOptions,
         baselines: bool,
     },
     /// Unpack the `length` bytes behind the pack's head; ends in `Unpacked`, with nothing in it where the tree is
@@ -339,6 +361,8 @@ pub enum Output {
         counts: Counts,
         elapsed_ns: u64,
         text: String,
+        /// What the receiver said of them, or empty.
+        changes: Vec<u8>,
     },
     /// Tell another worker of this node.
     Tell { worker: u16, tell: Tell },

@@ -19,7 +19,7 @@ pub use digest::{SubtreeDigests, ZERO_CHUNK};
 pub use engine::{Config, Engine};
 pub use io::{
     Asked, BufferId, Digest, FileId, FinalCheck, FoundObject, Hash, Input, JobKey, LaneEnd, LaneId,
-    Leftovers, OpenedObject, Output, Owner, PackId, PeerId, Place, Source, TaskId, Tell, Time,
+    Leftovers, Offered, OpenedObject, Output, Owner, PackId, PeerId, Place, Source, TaskId, Tell, Time,
 };
 pub use path::{Demand, Guidance, PathControl, PathMode, PathSample, Reason};
 pub use range::RangeSet;

@@ -5,7 +5,7 @@ use dwcp_abi::link::Outcome;
 use dwcp_abi::wire::{
     Ack, CHUNK_BYTES, ChunkHead, ChunkRanges, Code, Codec, ContentId, FLAG_OWNER, FRAME_HEADER_BYTES,
     FetchRequest, FrameHeader, FrameKind, Held, JobAbort, JobAccept, JobDone, JobOpen, ObjectEnd,
-    ObjectOpened, ObjectPlain, PACK_HEAD_BYTES, PackHead, checksum,
+    ObjectOpened, ObjectPlain, PACK_HEAD_BYTES, PackHead, TreeOptions, checksum,
 };
 use dwcp_engine::{
     BufferId, Config, Engine, FileId, FinalCheck, FoundObject, Input, JobKey, LaneEnd, LaneId, Leftovers,
@@ -98,8 +98,8 @@ fn sending(engine: &mut Engine, chunks: u64) -> Vec<Output> {
 fn sending_to(engine: &mut Engine, chunks: u64, opened: &ObjectOpened) -> Vec<Output> {
     up(engine, 0, 7);
     heard(engine, 0);
-    let (destination, streams, skip_unchanged) = (&b"there"[..], 1, false);
-    engine.handle(1, Input::Send { job: JOB, attempt: 1, destination, streams, skip_unchanged });
+    let (destination, streams, options) = (&b"there"[..], 1, TreeOptions::NONE);
+    engine.handle(1, Input::Send { job: JOB, attempt: 1, destination, filters: b"", streams, options });
     engine.handle(1, Input::ScannerOpened { job: JOB, result: Ok(()) });
     outputs(engine);
     heard(engine, 0);
@@ -202,8 +202,14 @@ fn claims_about_what_was_never_sent_cost_the_lane() {
 fn receiving(engine: &mut Engine) -> TaskId {
     up(engine, 0, 7);
     heard(engine, 0);
-    let open =
-        JobOpen { attempt: 1, skip_unchanged: false, baselines: false, packs: 0, destination: b"here" };
+    let open = JobOpen {
+        attempt: 1,
+        options: TreeOptions::NONE,
+        baselines: false,
+        packs: 0,
+        destination: b"here",
+        filters: b"",
+    };
     say(engine, 0, (FrameKind::JobOpen, THEIR_JOB, 1), &open);
     engine.handle(1, Input::ReceiverOpened { job: THEIR_JOB, result: Ok(()) });
     let header = task_header(FrameKind::Pack, 0, PACK_HEAD_BYTES as u32);
@@ -265,8 +271,14 @@ fn a_write_that_outlives_its_lane_is_not_acknowledged_on_the_next_one() {
 fn a_late_word_of_a_former_attempt_is_not_taken_for_this_one() {
     let mut engine = engine_of(0, 1);
     receiving(&mut engine);
-    let open =
-        JobOpen { attempt: 2, skip_unchanged: false, baselines: false, packs: 0, destination: b"here" };
+    let open = JobOpen {
+        attempt: 2,
+        options: TreeOptions::NONE,
+        baselines: false,
+        packs: 0,
+        destination: b"here",
+        filters: b"",
+    };
     let opened = say(&mut engine, 0, (FrameKind::JobOpen, THEIR_JOB, 2), &open);
     assert!(
         opened.contains(&Output::CloseReceiver { job: THEIR_JOB, leftovers: Leftovers::Keep }),
@@ -292,7 +304,7 @@ fn a_job_that_nobody_knows_is_answered() {
 fn a_peer_cannot_order_in_our_name() {
     let mut engine = engine_of(0, 1);
     up(&mut engine, 0, 7);
-    let fetch = FetchRequest { attempt: 1, skip_unchanged: false, sources: b"/etc", filters: b"" };
+    let fetch = FetchRequest { attempt: 1, options: TreeOptions::NONE, sources: b"/etc", filters: b"" };
     let ordered = say(&mut engine, 0, (FrameKind::Fetch, JOB, 1), &fetch);
     assert_eq!((ordered, engine.jobs()), (Vec::new(), 0));
 }
@@ -316,8 +328,8 @@ fn a_peer_that_was_started_anew_interrupts_its_jobs_and_loses_its_former_lanes()
 #[test]
 fn a_home_without_lanes_hands_its_packs_to_workers_that_have_some() {
     let (mut home, mut carrier) = (engine_of(1, 2), engine_of(0, 2));
-    let (destination, streams, skip_unchanged) = (&b"there"[..], 1, false);
-    home.handle(1, Input::Send { job: JOB, attempt: 1, destination, streams, skip_unchanged });
+    let (destination, streams, options) = (&b"there"[..], 1, TreeOptions::NONE);
+    home.handle(1, Input::Send { job: JOB, attempt: 1, destination, filters: b"", streams, options });
     home.handle(1, Input::ScannerOpened { job: JOB, result: Ok(()) });
     let end = LaneEnd::Dialled;
     carrier.handle(1, Input::LaneUp { lane: LaneId(0), peer: PEER, instance: 7, end });
@@ -414,7 +426,8 @@ fn what_arrived_is_kept_also_where_the_jobs_end_overtakes_the_objects() {
     ack(&mut engine, 0, 65, &sent);
     engine.handle(1, Input::SourceChecked { job: JOB, object: 1, check: FinalCheck::Unchanged });
     outputs(&mut engine);
-    let done = say(&mut engine, 0, (FrameKind::JobDone, JOB, 1), &JobDone { failures: 0, text: b"" });
+    let done =
+        say(&mut engine, 0, (FrameKind::JobDone, JOB, 1), &JobDone { failures: 0, text: b"", changes: b"" });
     let kept = done.iter().find_map(|output| match output {
         Output::CloseFile { object: 1, keep, .. } => *keep,
         _ => None,

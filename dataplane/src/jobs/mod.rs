@@ -90,8 +90,8 @@ pub enum TreeReply {
     Unclaimed { task: TaskId },
     /// An object is committed, or cannot be.
     Committed { job: JobKey, object: u64, result: Result<(), Refusal> },
-    /// The tree is closed. `text` has a line per failure.
-    Finished { job: JobKey, result: Result<(), Refusal>, failures: u64, text: String },
+    /// The tree is closed. `text` has a line per failure, `changes` are [`dwcp_abi::wire::JobChanges`] or empty.
+    Finished { job: JobKey, result: Result<(), Refusal>, failures: u64, text: String, changes: Vec<u8> },
 }
 
 /// Whether somebody will unpack a pack.

@@ -1,7 +1,6 @@
 //! The thread of a receiving job: puts packs in place, and objects once they are complete.
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread;
 
@@ -13,7 +12,9 @@ use dwcp_hde::{Baseline as _, id_of_digest};
 use super::{ReceiveOrder, Refusal, TreeReply, add_line};
 use crate::baselines::FileBaseline;
 use crate::node::{Inbox, Node};
-use crate::tree::{Failure, Opening, Options, Partly, Receiver, Root, TreeError, Unpacked};
+use crate::tree::{
+    Failure, Filters, Opening, Options, Partly, Receiver, Root, TreeError, Unpacked, digest_of,
+};
 
 /// Where a job's entries go.
 #[derive(Debug)]
@@ -33,7 +34,9 @@ pub struct ReceiveTree {
     pub attempt: u32,
     /// Where to.
     pub destination: Destination,
-    /// Whether files that are equal by size and time stay.
+    /// What is spared where it deletes.
+    pub filters: Filters,
+    /// How it is received.
     pub options: Options,
 }
 
@@ -43,7 +46,7 @@ pub struct ReceiveTree {
 /// When the system gives no thread.
 pub fn start_receiver(node: &Arc<Node>, worker: u16, tree: ReceiveTree) -> std::io::Result<()> {
     let (orders, received) = unbounded();
-    let (job, attempt) = (tree.job, tree.attempt);
+    let (job, attempt, tells_changes) = (tree.job, tree.attempt, tree.options.delete || tree.options.dry_run);
     let serial = node.next_serial();
     let former = node.receive_trees.take_ending(job);
     let shared = Arc::clone(node);
@@ -61,6 +64,7 @@ pub fn start_receiver(node: &Arc<Node>, worker: u16, tree: ReceiveTree) -> std::
             attempt,
             serial,
             receiver,
+            tells_changes,
             files: HashMap::new(),
             lines: Vec::new(),
             failures: 0,
@@ -85,6 +89,7 @@ fn open(node: &Node, tree: ReceiveTree) -> Result<Receiver, Refusal> {
     let tag = node.job_tag(tree.job);
     let placed_since = node.first_seen.attempt(tag, tree.attempt);
     Receiver::open(root, tag, Options { placed_since, baselines, ..tree.options })
+        .map(|receiver| receiver.sparing(tree.filters))
         .map_err(|error| (error.code(), error.to_string()))
 }
 
@@ -95,6 +100,8 @@ struct Store {
     attempt: u32,
     serial: u64,
     receiver: Option<Receiver>,
+    /// The job's end says what was changed.
+    tells_changes: bool,
     files: HashMap<u64, (FileId, Arc<OwnedFd>, u64)>,
     lines: Vec<String>,
     failures: u64,
@@ -277,9 +284,13 @@ impl Store {
 
     fn finish(&mut self) {
         let Some(receiver) = self.receiver.take() else { return };
+        let mut changes = Vec::new();
         let (result, failed) = match receiver.finish() {
             Ok(totals) => {
-                let failed = totals.failures.len() as u64;
+                let failed = totals.failed_at_end;
+                if self.tells_changes {
+                    changes = totals.changes.to_bytes();
+                }
                 for failure in totals.failures {
                     add_line(&mut self.lines, failure.text);
                 }
@@ -289,7 +300,7 @@ impl Store {
             Err(error) => (Err((error.code(), error.to_string())), 0),
         };
         let (job, failures, text) = (self.job, self.failures + failed, self.lines.join("\n"));
-        self.reply(self.worker, TreeReply::Finished { job, result, failures, text });
+        self.reply(self.worker, TreeReply::Finished { job, result, failures, text, changes });
     }
 }
 
@@ -305,21 +316,9 @@ pub fn nothing_unpacked(task: TaskId) -> TreeReply {
 
 /// Reads a file again: what lies there must be what was hashed when it was written.
 fn verify_file(file: &Arc<OwnedFd>, size: u64, expected: Hash) -> Result<(), Refusal> {
-    let io = |error: std::io::Error| (Code::Io, format!("reading a partial object again failed: {error}"));
-    let file = std::fs::File::from(file.try_clone().map_err(io)?);
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 256 * 1024];
-    let mut at = 0;
-    while at < size {
-        let wanted = buffer.len().min((size - at) as usize);
-        let count = file.read_at(&mut buffer[..wanted], at).map_err(io)?;
-        if count == 0 {
-            break;
-        }
-        hasher.update(&buffer[..count]);
-        at += count as u64;
-    }
-    if *hasher.finalize().as_bytes() == expected {
+    let digest = digest_of(file, size)
+        .map_err(|errno| (Code::Io, format!("reading a partial object again failed: {}", errno.desc())))?;
+    if digest == Some(expected) {
         return Ok(());
     }
     Err((

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use dwcp_abi::wire::{CHUNK_BYTES, Code, Held};
+use dwcp_abi::wire::{CHUNK_BYTES, Code, Held, TreeOptions};
 use dwcp_engine::{FileId, FinalCheck, FoundObject, Hash, JobKey};
 use dwcp_hde::id_of_digest;
 
@@ -37,7 +37,7 @@ pub fn start_scanner(
     node: &Arc<Node>,
     worker: u16,
     job: JobKey,
-    (sources, filters): (Vec<Source>, Filters),
+    (sources, filters, tree): (Vec<Source>, Filters, TreeOptions),
 ) -> std::io::Result<SendTree> {
     let (orders, received) = unbounded();
     let (serial, node) = (node.next_serial(), Arc::clone(node));
@@ -48,7 +48,7 @@ pub fn start_scanner(
             job,
             serial,
             sources: HashMap::new(),
-            scanner: Scanner::new(sources, filters, Limits::default()),
+            scanner: Scanner::new(sources, filters, Limits::default()).treating(tree),
         };
         thread.reply(TreeReply::ScannerOpened { job, result: Ok(()) });
         thread.run(&received);

@@ -18,6 +18,25 @@ pub struct Failure {
     pub text: String,
 }
 
+/// Failures of a call that may have any number of them: the first are kept.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    pub(super) kept: Vec<Failure>,
+    pub(super) count: u64,
+}
+
+impl Failures {
+    /// Counts a failure.
+    pub(super) fn push(&mut self, failure: Failure) {
+        self.count += 1;
+        if self.kept.len() < FAILURES_KEPT_MAX {
+            self.kept.push(failure);
+        }
+    }
+}
+
+const FAILURES_KEPT_MAX: usize = 100;
+
 /// Why a call of this module failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
@@ -54,18 +73,20 @@ pub(super) struct Problem {
     pub(super) text: String,
     /// Every further entry would fail too.
     pub(super) stops_job: bool,
+    /// Nothing is wrong: what is there is of a kind that is not sent.
+    pub(super) left_out: bool,
 }
 
 impl Problem {
     /// A refusal that no system call is to blame for.
     pub(super) fn new(code: Code, path: &[u8], text: &str) -> Self {
-        Self { code, text: format!("{}: {text}", Shown(path)), stops_job: false }
+        Self { code, text: format!("{}: {text}", Shown(path)), stops_job: false, left_out: false }
     }
 
     /// A system call that failed while it tried to `action` the path.
     pub(super) fn system(errno: Errno, action: &str, path: &[u8]) -> Self {
         let text = format!("{}: cannot {action}: {}{}", Shown(path), errno.desc(), way_out(errno));
-        Self { code: code(errno), text, stops_job: false }
+        Self { code: code(errno), text, stops_job: false, left_out: false }
     }
 
     /// As [`Problem::system`], for a call on the file system of this index: what is full or read-only there will

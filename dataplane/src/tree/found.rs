@@ -101,7 +101,7 @@ pub(super) fn read_whole(
     pack: &mut PackWriter<'_>,
     file: &OwnedFd,
     mut before: FileStat,
-    (name, flags): (&[u8], u8),
+    (name, extra, flags): (&[u8], &[u8], u8),
     (bytes_max, settle): (u64, &dyn Fn()),
 ) -> Result<Read, Errno> {
     for _ in 0..ATTEMPTS {
@@ -111,7 +111,7 @@ pub(super) fn read_whole(
         }
         let empty = pack.entries() == 0;
         // One byte more than the file has shows that it grew.
-        let room = pack.content_room(name.len()).and_then(|room| room.get_mut(..size as usize + 1));
+        let room = pack.content_room(name, extra).and_then(|room| room.get_mut(..size as usize + 1));
         let Some(room) = room else {
             return Ok(if empty { Read::Large(before) } else { Read::NoRoom });
         };
@@ -120,7 +120,7 @@ pub(super) fn read_whole(
         let after = fstat(file)?;
         if length as u64 == size && Fingerprint::of(&before) == Fingerprint::of(&after) {
             let header = EntryHeader { flags, ..metadata::header(EntryKind::InlineFile, &before) };
-            let appended = pack.append_placed(header, name, length);
+            let appended = pack.append_placed(header, (name, extra), length);
             return appended.map(|()| Read::Packed(size)).map_err(|_| Errno::EINVAL);
         }
         before = after;
@@ -130,7 +130,7 @@ pub(super) fn read_whole(
 
 /// Reads until `wanted` bytes are there, which takes one call for a file of that size, or the file ends. May
 /// return up to `room.len()`.
-fn read_from_start(file: &OwnedFd, room: &mut [u8], wanted: usize) -> Result<usize, Errno> {
+pub(super) fn read_from_start(file: &OwnedFd, room: &mut [u8], wanted: usize) -> Result<usize, Errno> {
     let mut length = 0;
     loop {
         match pread(file, &mut room[length..], length as i64) {

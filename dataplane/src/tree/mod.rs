@@ -5,7 +5,10 @@
 //! path is opened one component at a time relative to a directory that is open already, and links are never
 //! followed: no name from a peer can leave its root, whatever a pack or another process plants there.
 mod beneath;
+mod changes;
+mod digest;
 mod directories;
+mod existing;
 mod extents;
 mod failure;
 mod filters;
@@ -20,12 +23,17 @@ mod partial;
 mod pattern;
 mod place;
 mod receiver;
+mod rehearsal;
 mod scanner;
+mod sent;
 mod source;
 mod staged;
 mod store;
+mod sweep;
 mod volumes;
 
+pub use changes::Changes;
+pub use digest::digest_of;
 pub use extents::{Extent, Extents, holes};
 pub use failure::{Failure, TreeError};
 pub use filters::Filters;

@@ -105,6 +105,28 @@ impl Place {
         Ok(Target { root, path })
     }
 
+    /// Where an entry of this name would go; none where the destination is not there. Makes nothing.
+    pub(super) fn look<'a>(
+        &'a self,
+        directories: &mut Directories,
+        name: &'a [u8],
+        sole: Sole,
+    ) -> Result<Option<Target<'a>>, TreeError> {
+        if let Some(inside) = &self.inside {
+            return Ok(Some(Target { root: Arc::clone(inside), path: name }));
+        }
+        if sole == Sole::No || self.is_directory {
+            return Ok(None);
+        }
+        let components = self.components();
+        let Some((leaf, parents)) = components.split_last() else { return Ok(None) };
+        match beneath::walk(&self.from, parents, self.links).and_then(|parent| directories.adopt(parent)) {
+            Ok(root) => Ok(Some(Target { root, path: *leaf })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(unusable(Problem::system(errno, "use it as destination", &self.destination))),
+        }
+    }
+
     /// The destination as a directory.
     pub(super) fn inside(&mut self, directories: &mut Directories) -> Result<&Arc<Directory>, TreeError> {
         let inside = match self.inside.take() {

@@ -1,23 +1,35 @@
 //! The receiver's end: packs become a tree. Nothing is visible under its final name before it is complete,
 //! verified and durable; nothing outside of the root is ever opened.
+use super::changes::Changes;
 use super::directories::{Directories, Directory, Making};
-use super::failure::{Failure, Problem, TreeError};
+use super::failure::{Failure, Failures, Problem, TreeError};
+use super::filters::Filters;
 use super::finals::Finals;
 use super::metadata::{Policy, mode};
 use super::name::{Shown, TemporaryNames, has_temporary, split};
 use super::objects::{Objects, OpenedObject};
 use super::place::{Place, Root, Sole};
+use super::rehearsal::rehearse;
+use super::sent::Sent;
 use super::staged::Staged;
 use super::store::{Done, Store};
-use dwcp_abi::wire::{Code, Entry, EntryHeader, EntryKind, FLAG_SOLE, Pack, open_pack};
+use super::sweep::{Sweep, Sweeping};
+use dwcp_abi::wire::{
+    Code, Entry, EntryHeader, EntryKind, FLAG_LEFT_OUT, FLAG_SOLE, Pack, TreeOptions, open_pack,
+};
 use nix::sys::stat::fstat;
-use std::sync::Arc;
 
 /// What a receiver takes over, and its bounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// A regular file that has the size and time of an entry already stays as it is.
     pub skip_unchanged: bool,
+    /// A regular file that has the content of an entry already stays, with the entry's time and mode.
+    pub checksum: bool,
+    /// Nothing is changed; what would be is counted and named.
+    pub dry_run: bool,
+    /// What the source does not have is deleted in the directories that it has sent, once everything else is there.
+    pub delete: bool,
     /// What the sender may send differences to is looked for.
     pub baselines: bool,
     /// So does one that was put in place after this time, in seconds and nanoseconds since 1970: a former attempt of
@@ -33,12 +45,17 @@ pub struct Options {
     pub directories_max: usize,
     /// Bytes kept for directories' final metadata.
     pub finals_bytes_max: u32,
+    /// Names that can be told from those to delete; with more, nothing is deleted.
+    pub names_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             skip_unchanged: false,
+            checksum: false,
+            dry_run: false,
+            delete: false,
             baselines: false,
             placed_since: None,
             special_bits: false,
@@ -46,6 +63,22 @@ impl Default for Options {
             objects_max: 256,
             directories_max: 32,
             finals_bytes_max: 64 << 20,
+            names_max: 8 << 20,
+        }
+    }
+}
+
+impl Options {
+    /// What a job asks for.
+    #[must_use]
+    pub fn of(tree: TreeOptions) -> Self {
+        Self {
+            // Whoever wants contents compared does not trust times.
+            skip_unchanged: tree.has(TreeOptions::SKIP_UNCHANGED) && !tree.has(TreeOptions::CHECKSUM),
+            checksum: tree.has(TreeOptions::CHECKSUM),
+            dry_run: tree.has(TreeOptions::DRY_RUN),
+            delete: tree.has(TreeOptions::DELETE),
+            ..Self::default()
         }
     }
 }
@@ -63,6 +96,8 @@ pub struct Unpacked {
     pub opened: Vec<OpenedObject>,
     /// Entries that did not make it, here or at the sender already.
     pub failures: Vec<Failure>,
+    /// Of these, entries of a kind that is not sent: they are named, and nothing is wrong.
+    pub left_out: u64,
 }
 
 /// What a finished job did. Packs that came twice count twice.
@@ -78,8 +113,12 @@ pub struct Totals {
     pub skipped: u64,
     /// Entries that failed in any call.
     pub failed: u64,
-    /// What failed in [`Receiver::finish`] itself, at most 100 of it.
+    /// Of these, in [`Receiver::finish`] itself.
+    pub failed_at_end: u64,
+    /// What failed there, at most 100 of it.
     pub failures: Vec<Failure>,
+    /// What was deleted.
+    pub changes: Changes,
 }
 
 /// Makes a tree from packs. Dropped before [`Receiver::finish`], it leaves what is of use to the next attempt: objects
@@ -94,6 +133,11 @@ pub struct Receiver {
     staged: Staged,
     objects: Objects,
     finals: Finals,
+    /// What a sweep spares, beside what was sent.
+    filters: Filters,
+    sent: Sent,
+    /// Failures after which nothing may be deleted: something may be missing here that the source has.
+    errors: u64,
     totals: Totals,
 }
 
@@ -115,8 +159,18 @@ impl Receiver {
             staged: Staged::default(),
             objects: Objects::default(),
             finals: Finals::new(options.finals_bytes_max),
+            filters: Filters::default(),
+            sent: Sent::new(options.names_max),
+            errors: 0,
             totals: Totals::default(),
         })
+    }
+
+    /// Spares what the job leaves out, where it deletes.
+    #[must_use]
+    pub fn sparing(mut self, filters: Filters) -> Self {
+        self.filters = filters;
+        self
     }
 
     /// Puts all of a pack in place. The same pack may come again at any time. This is [`Receiver::stage`] and
@@ -145,6 +199,7 @@ impl Receiver {
         let mut unpacked = Unpacked::default();
         let result = self.stage_entries(entries, &mut unpacked);
         self.totals.failed += unpacked.failures.len() as u64;
+        self.errors += unpacked.failures.len() as u64 - unpacked.left_out;
         if result.is_err() {
             self.staged.discard(&self.names);
         }
@@ -163,6 +218,7 @@ impl Receiver {
         let mut failures = Vec::new();
         let published = self.publish_staged(&mut failures);
         self.totals.failed += failures.len() as u64;
+        self.errors += failures.len() as u64;
         if published.is_err() {
             self.staged.discard(&self.names);
         }
@@ -191,6 +247,7 @@ impl Receiver {
             }
             Err(problem) => {
                 self.totals.failed += 1;
+                self.errors += 1;
                 open.discard(&self.names);
                 Err(error(problem, &open.path, Some(object)))
             }
@@ -205,6 +262,7 @@ impl Receiver {
     /// Removes what there is of an object; its path, where there was something.
     pub fn discard(&mut self, object: u64) -> Option<Vec<u8>> {
         let open = self.objects.take(object)?;
+        self.errors += 1;
         open.discard(&self.names);
         Some(open.path)
     }
@@ -220,22 +278,13 @@ impl Receiver {
     /// # Errors
     /// [`TreeError::Destination`] where the flush fails: nothing can be said about what is on disk.
     pub fn finish(mut self) -> Result<Totals, TreeError> {
+        self.errors += self.objects.count() as u64;
         self.objects.discard_all(&self.names);
+        let mut failures = Failures::default();
+        self.publish()?.into_iter().for_each(|failure| failures.push(failure));
         self.finals.sort_by_depth();
-        let mut failures = self.publish()?;
-        failures.truncate(FAILURES_KEPT_MAX);
-        while let Some((header, path)) = self.finals.last() {
-            if let Some(root) = self.place.opened()
-                && let Err(problem) =
-                    finish_directory(&mut self.directories, root, &header, path, self.policy)
-            {
-                self.totals.failed += 1;
-                if failures.len() < FAILURES_KEPT_MAX {
-                    failures.push(problem.of(path, None));
-                }
-            }
-            self.finals.pop();
-        }
+        let sweeping = self.sweeping(&mut failures);
+        self.finish_directories(sweeping, &mut failures);
         if self.finals.dropped > 0 {
             let text = format!("too many directories: {} keep a provisional mode", self.finals.dropped);
             failures.push(Problem::new(Code::Busy, b"tree", &text).of(b"tree", None));
@@ -246,7 +295,58 @@ impl Receiver {
             error(stop(Problem::system(errno, "flush to disk", b"destination")), b"", None)
         })?;
         let totals = std::mem::take(&mut self.totals);
-        Ok(Totals { failures, ..totals })
+        Ok(Totals { failed_at_end: failures.count, failures: failures.kept, ..totals })
+    }
+
+    /// Whether what the source does not have may go. With anything amiss it stays, as in rsync: what could not be read or
+    /// stored would look like what was removed.
+    fn sweeping(&mut self, failures: &mut Failures) -> Option<Sweeping> {
+        if !self.options.delete {
+            return None;
+        }
+        let text = if self.errors > 0 || self.finals.dropped > 0 {
+            "nothing is deleted, because not all could be transferred: see the other failures"
+        } else if !self.sent.close() {
+            "nothing is deleted: the job has too many names to tell others from them; send its parts one by one"
+        } else {
+            return Some(if self.options.dry_run { Sweeping::Rehearse } else { Sweeping::Delete });
+        };
+        failures.push(Problem::new(Code::Io, b"destination", text).of(b"", None));
+        self.totals.failed += 1;
+        None
+    }
+
+    fn finish_directories(&mut self, sweeping: Option<Sweeping>, failures: &mut Failures) {
+        let Self { place, directories, options, policy, finals, sent, filters, totals, .. } = self;
+        let Some(root) = place.opened() else { return };
+        let before = failures.count;
+        while let Some((header, path)) = finals.last() {
+            let finished = directories.open(root, path, Making::Refuse).and_then(|directory| {
+                if let Some(sweeping) = sweeping {
+                    let changes = &mut totals.changes;
+                    Sweep { sent, filters, sweeping, changes, failures }.directory(&directory, path);
+                }
+                match options.dry_run {
+                    true => Ok(()),
+                    false => finish_directory(directories, &directory, &header, path, *policy),
+                }
+            });
+            // What is not there would have been made, and what is in the way was named.
+            if let Err(problem) =
+                finished.or_else(|problem| if options.dry_run { Ok(()) } else { Err(problem) })
+            {
+                failures.push(problem.of(path, None));
+            }
+            finals.pop();
+        }
+        if let Some(sweeping) = sweeping.filter(|_| sent.root) {
+            let changes = &mut totals.changes;
+            Sweep { sent, filters, sweeping, changes, failures }.directory(root, b"");
+            if sweeping == Sweeping::Delete {
+                directories.volumes.mark(root.volume);
+            }
+        }
+        totals.failed += failures.count - before;
     }
 
     fn stage_entries(&mut self, entries: &[u8], unpacked: &mut Unpacked) -> Result<(), TreeError> {
@@ -262,7 +362,10 @@ impl Receiver {
                     unpacked.entries += 1;
                     unpacked.opened.push(opened);
                 }
-                Ok(Done::Told(failure)) => unpacked.failures.push(failure),
+                Ok(Done::Told(failure)) => {
+                    unpacked.left_out += u64::from(entry.header.flags & FLAG_LEFT_OUT != 0);
+                    unpacked.failures.push(failure);
+                }
                 Err(problem) => {
                     let object = (entry.header.object != 0).then_some(entry.header.object);
                     if problem.stops_job {
@@ -286,6 +389,10 @@ impl Receiver {
 
     /// One entry: an outer error ends the job, an inner one only this entry.
     fn entry(&mut self, entry: &Entry<'_>) -> Result<Result<Done, Problem>, TreeError> {
+        if self.options.delete {
+            self.sent.insert(entry.name);
+            self.sent.root |= entry.name.is_empty() && entry.header.kind == EntryKind::Directory;
+        }
         if entry.header.kind == EntryKind::Failed {
             let text = format!("{} (at the sender)", Shown(entry.content));
             let path = entry.name.to_vec();
@@ -296,6 +403,9 @@ impl Receiver {
             return Ok(Err(Problem::new(Code::Forbidden, entry.name, text)));
         }
         let sole = if entry.header.flags & FLAG_SOLE == 0 { Sole::No } else { Sole::Yes };
+        if self.options.dry_run {
+            return self.rehearse(entry, sole);
+        }
         let target = self.place.target(&mut self.directories, entry.name, sole)?;
         let directories = &mut self.directories;
         let result = match entry.header.kind {
@@ -327,6 +437,27 @@ impl Receiver {
     }
 }
 
+impl Receiver {
+    fn rehearse(&mut self, entry: &Entry<'_>, sole: Sole) -> Result<Result<Done, Problem>, TreeError> {
+        if entry.header.kind == EntryKind::DirectoryFinal {
+            self.finals.push(&entry.header, entry.name);
+            return Ok(Ok(Done::Stored(0)));
+        }
+        let target = self.place.look(&mut self.directories, entry.name, sole)?;
+        let change = rehearse(&mut self.directories, target.as_ref(), &self.options, entry);
+        Ok(change.map(|change| match change {
+            Some(change) => {
+                let is_file = matches!(entry.header.kind, EntryKind::InlineFile | EntryKind::Object);
+                let bytes = if is_file { entry.header.size } else { 0 };
+                let name = if entry.name.is_empty() { b"." } else { entry.name };
+                self.totals.changes.note(change, name, bytes);
+                Done::Stored(0)
+            }
+            None => Done::Skipped,
+        }))
+    }
+}
+
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.staged.discard(&self.names);
@@ -336,12 +467,11 @@ impl Drop for Receiver {
 
 fn finish_directory(
     directories: &mut Directories,
-    root: &Arc<Directory>,
+    directory: &Directory,
     header: &EntryHeader,
     path: &[u8],
     policy: Policy,
 ) -> Result<(), Problem> {
-    let directory = directories.open(root, path, Making::Refuse)?;
     let failed = |errno| Problem::system(errno, "set the directory's mode and time", path);
     let now = fstat(&directory.descriptor).map_err(failed)?;
     directories.volumes.mark(directory.volume);
@@ -359,5 +489,3 @@ fn error(problem: Problem, path: &[u8], object: Option<u64>) -> TreeError {
         TreeError::Entry(problem.of(path, object))
     }
 }
-
-const FAILURES_KEPT_MAX: usize = 100;

@@ -3,16 +3,18 @@
 //! Memory: one open directory (a descriptor and glibc's 32 KiB) per level of the walk, at most
 //! [`Limits::depth_max`]; one path; and the final metadata of every directory seen, about 90 bytes each, at most
 //! [`Limits::finals_bytes_max`]. Nothing else is remembered.
+use super::digest::digest_of;
 use super::failure::{Failure, Problem};
 use super::filters::Filters;
 use super::finals::Finals;
-use super::found::{self, Fingerprint, FoundObject, Quiet, Read};
+use super::found::{self, Fingerprint, FoundObject, Quiet, Read, verify_unchanged};
 use super::metadata::{header, no_metadata};
 use super::name::is_temporary;
 use super::source::{OpenedSource, Source};
+use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
-    COMPONENTS_MAX, Code, EntryHeader, EntryKind, FLAG_SOLE, NAME_BYTES_MAX, PackWriter, TEXT_BYTES_MAX,
-    check_name,
+    COMPONENTS_MAX, Code, ContentDigest, EntryHeader, EntryKind, Extra, FLAG_LEFT_OUT, FLAG_SOLE,
+    NAME_BYTES_MAX, PackWriter, TEXT_BYTES_MAX, TreeOptions, check_name,
 };
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -68,6 +70,7 @@ pub struct Scanner {
     sources: std::vec::IntoIter<Source>,
     filters: Filters,
     limits: Limits,
+    tree: TreeOptions,
     /// There is one source, and it is not a directory's contents.
     one_name: bool,
     /// Holds the source that is being walked, unless its contents are.
@@ -88,6 +91,9 @@ pub struct Scanner {
 
 /// Smallest buffer that a pack may be written to: a longest name with a longest text, twice over.
 pub const PACK_BYTES_MIN: usize = 16 << 10;
+
+/// Bytes of the record with a digest, and a few more.
+const EXTRA_ROOM: usize = 64;
 
 /// A directory that is being read.
 #[derive(Debug)]
@@ -134,6 +140,7 @@ impl Scanner {
             sources: sources.into_iter(),
             filters,
             limits,
+            tree: TreeOptions::NONE,
             top: None,
             stack: Vec::new(),
             path: Vec::new(),
@@ -145,6 +152,17 @@ impl Scanner {
             #[cfg(test)]
             settle: None,
         }
+    }
+
+    /// Reads the trees as a job with these options wants them.
+    #[must_use]
+    pub fn treating(mut self, tree: TreeOptions) -> Self {
+        self.tree = tree;
+        if tree.has(TreeOptions::CHECKSUM) {
+            // Each was read whole before: the first need not wait for the others.
+            self.limits.objects_per_pack_max = 1;
+        }
+        self
     }
 
     /// Walks on until `out` is full, enough objects were found, or everything was seen.
@@ -322,8 +340,10 @@ impl Scanner {
         stat: FileStat,
         pack: &mut PackWriter<'_>,
     ) -> Result<Visited, Problem> {
-        let flags = self.sole_flag();
-        let place = (self.path.as_slice(), flags);
+        if self.tree.has(TreeOptions::DRY_RUN) {
+            return self.announce(file, &stat, pack);
+        }
+        let place = (self.path.as_slice(), &[][..], self.sole_flag());
         let settle = || self.settle();
         let limit = self.limits.inline_bytes_max;
         match found::read_whole(pack, &file, stat, place, (limit, &settle))
@@ -331,22 +351,55 @@ impl Scanner {
         {
             Read::Packed(bytes) => Ok(Visited::Packed(bytes)),
             Read::NoRoom => Ok(Visited::NoRoom),
-            Read::Changed => {
-                let text = "changed while it was read; send it again when nothing writes to it";
-                Err(Problem::new(Code::Changed, &self.path, text))
-            }
-            Read::Large(stat) => {
-                let size = u64::try_from(stat.st_size).unwrap_or(0);
-                let object = self.objects + 1;
-                let header = EntryHeader { flags, size, object, ..header(EntryKind::Object, &stat) };
-                if pack.append(header, &self.path, &[]).is_err() {
-                    return Ok(Visited::NoRoom);
-                }
-                self.objects = object;
-                let fingerprint = Fingerprint::of(&stat);
-                Ok(Visited::Object(FoundObject { object, file, size, fingerprint }))
-            }
+            Read::Changed => Err(self.changed()),
+            Read::Large(stat) => self.announce(file, &stat, pack),
         }
+    }
+
+    /// Tells of a file whose bytes come by other means, or not at all.
+    fn announce(
+        &mut self,
+        file: OwnedFd,
+        stat: &FileStat,
+        pack: &mut PackWriter<'_>,
+    ) -> Result<Visited, Problem> {
+        // No file is read for nothing.
+        if pack.content_room(&self.path, &[0; EXTRA_ROOM]).is_none() {
+            return Ok(Visited::NoRoom);
+        }
+        let extra = self.digest(&file, stat)?;
+        let (size, object) = (u64::try_from(stat.st_size).unwrap_or(0), self.objects + 1);
+        let flags = self.sole_flag();
+        let header = EntryHeader { flags, size, object, ..header(EntryKind::Object, stat) };
+        if pack.append_with(header, (&self.path, &extra), &[]).is_err() {
+            return Ok(Visited::NoRoom);
+        }
+        self.objects = object;
+        if self.tree.has(TreeOptions::DRY_RUN) {
+            return Ok(Visited::Packed(0));
+        }
+        Ok(Visited::Object(FoundObject { object, file, size, fingerprint: Fingerprint::of(stat) }))
+    }
+
+    /// What is in a file, as a record of its entry, where the receiver wants to know.
+    fn digest(&self, file: &OwnedFd, stat: &FileStat) -> Result<Vec<u8>, Problem> {
+        if !self.tree.has(TreeOptions::CHECKSUM) {
+            return Ok(Vec::new());
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let digest = digest_of(file, size).map_err(|errno| self.problem(errno))?;
+        // The same look that its bytes would be sent after: a digest of two contents is none.
+        let digest = digest.filter(|_| verify_unchanged(file, &Fingerprint::of(stat)));
+        let digest = digest.ok_or_else(|| self.changed())?;
+        let mut extra = vec![0; EXTRA_ROOM];
+        let length = Extra::Digest(ContentDigest { digest }).encode(&mut extra).unwrap_or(0);
+        extra.truncate(length);
+        Ok(extra)
+    }
+
+    fn changed(&self) -> Problem {
+        let text = "changed while it was read; send it again when nothing writes to it";
+        Problem::new(Code::Changed, &self.path, text)
     }
 
     fn visit_link(&mut self, pack: &mut PackWriter<'_>) -> Result<Visited, Problem> {
@@ -405,7 +458,8 @@ impl Scanner {
         }
         let text = problem.text.as_bytes();
         let text = &text[..text.len().min(TEXT_BYTES_MAX)];
-        if pack.append(no_metadata(EntryKind::Failed), name, text).is_err() {
+        let flags = if problem.left_out { FLAG_LEFT_OUT } else { 0 };
+        if pack.append(EntryHeader { flags, ..no_metadata(EntryKind::Failed) }, name, text).is_err() {
             return Ok(Visited::NoRoom);
         }
         let (code, text) = (problem.code, problem.text.clone());
@@ -441,7 +495,8 @@ impl Scanner {
     }
 
     fn special(&self) -> Problem {
-        Problem::new(Code::Io, &self.path, "not a regular file, directory or symbolic link; it is left out")
+        let text = "not a regular file, directory or symbolic link; it is left out";
+        Problem { left_out: true, ..Problem::new(Code::Io, &self.path, text) }
     }
 
     fn problem(&self, errno: Errno) -> Problem {

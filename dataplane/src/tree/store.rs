@@ -1,5 +1,6 @@
 //! Puts one file, link or object of a pack on disk, under a temporary name where it has to wait.
 use super::directories::Directory;
+use super::existing::is_there;
 use super::failure::{Failure, Problem};
 use super::metadata::{self, Policy, mtime};
 use super::name::{NameSpace, TemporaryNames};
@@ -10,7 +11,7 @@ use super::volumes::Volumes;
 use dwcp_abi::wire::{Code, Entry, EntryKind};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{SFlag, UtimensatFlags, fstatat, utimensat};
+use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{linkat, symlinkat, write};
 use std::os::fd::OwnedFd;
@@ -161,17 +162,9 @@ impl Store<'_> {
         opened(created.map_err(|errno| Problem::storage(errno, "make room for it", entry.name, volume))?)
     }
 
-    /// Whether a regular file of the entry's size and time is there that shall stay.
+    /// Whether what is there shall stay.
     fn is_there(&self, parent: &Directory, leaf: &[u8], entry: &Entry<'_>) -> bool {
-        let options = self.options;
-        (options.skip_unchanged || options.placed_since.is_some())
-            && fstatat(parent, leaf, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-                // Nobody can set the time of change back, and a rename sets it.
-                let placed = |since| (stat.st_ctime, stat.st_ctime_nsec) >= since;
-                (options.skip_unchanged || options.placed_since.is_some_and(placed))
-                    && stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
-                    && metadata::is_unchanged(&stat, &entry.header)
-            })
+        is_there(self.options, parent, leaf, entry).is_some_and(|same| same.finish(self.policy, entry))
     }
 }
 

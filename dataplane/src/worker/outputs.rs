@@ -1,7 +1,7 @@
 //! What the engine decided, carried out.
 use dwcp_abi::shm::WorkerCounter as Counter;
-use dwcp_abi::wire::Code;
-use dwcp_engine::{Asked, Input, JobKey, Leftovers, Output, Owner, PackId, PeerId, TaskId};
+use dwcp_abi::wire::{Code, TreeOptions};
+use dwcp_engine::{Asked, Input, JobKey, Leftovers, Offered, Output, Owner, PackId, PeerId, TaskId};
 use dwcp_sys::proactor::Span;
 
 use super::Worker;
@@ -50,7 +50,7 @@ impl Worker {
                 self.figures.add(Counter::PlainBytesReceived, u64::from(length));
                 self.write_chunk(task, (file, offset, length), source, buffer, digest);
             }
-            Output::OpenScanner { job, asked } => self.open_scanner(job, asked),
+            Output::OpenScanner { job, asked, options } => self.open_scanner(job, asked, options),
             Output::Fill { job } => self.order_scan(job, ScanOrder::Fill),
             Output::FillFinals { job } => self.order_scan(job, ScanOrder::Finals),
             Output::DropPack { pack } => self.drop_pack(pack),
@@ -79,10 +79,10 @@ impl Worker {
                     self.failures.remove(&job);
                 }
             }
-            Output::OpenReceiver { job, attempt, destination, skip_unchanged, baselines } => {
+            Output::OpenReceiver { job, attempt, offered, options: tree, baselines } => {
                 let baselines = baselines && self.node.plan().transport.deltas;
-                let options = Options { skip_unchanged, baselines, ..Options::default() };
-                self.open_receiver((job, attempt), destination, options);
+                let options = Options { baselines, ..Options::of(tree) };
+                self.open_receiver((job, attempt), offered, options);
             }
             Output::Unpack { task, job, attempt, early, buffer, length } => {
                 self.unpack(task, (job, attempt, early), layout::data(buffer, length));
@@ -98,12 +98,12 @@ impl Worker {
             Output::Progress { job, attempt, state, scanned, lanes, counts } => {
                 self.report.progress(job.id, attempt, state, scanned, lanes, counts);
             }
-            Output::Ended { job, attempt, outcome, lanes, counts, elapsed_ns, text } => {
+            Output::Ended { job, attempt, outcome, lanes, counts, elapsed_ns, text, changes } => {
                 self.local.remove(&job);
                 let text = self.with_failures(job, text);
                 let counter = if text.is_empty() { Counter::JobsDone } else { Counter::JobsFailed };
                 self.figures.add(counter, 1);
-                self.report.finished(job.id, attempt, outcome, lanes, counts, elapsed_ns, &text);
+                self.report.finished(job.id, attempt, outcome, lanes, counts, elapsed_ns, (&text, &changes));
             }
             Output::Tell { worker, tell } => self.node.post(worker, Inbox::Tell { worker: self.index, tell }),
         }
@@ -124,7 +124,7 @@ impl Worker {
         }
     }
 
-    fn open_scanner(&mut self, job: JobKey, asked: Option<Asked>) {
+    fn open_scanner(&mut self, job: JobKey, asked: Option<Asked>, tree: TreeOptions) {
         let wanted = match (asked, self.local.get(&job)) {
             (Some(asked), _) => {
                 exported_sources(&self.node, job, &asked.sources).map(|sources| (sources, asked.filters))
@@ -139,7 +139,7 @@ impl Worker {
         self.figures.add(Counter::Requests, 1);
         let started = wanted.and_then(|(sources, filters)| {
             let filters = Filters::parse(&filters).map_err(|text| (Code::Protocol, text))?;
-            start_scanner(&self.node, self.index, job, (sources, filters))
+            start_scanner(&self.node, self.index, job, (sources, filters, tree))
                 .map_err(|error| (Code::Busy, format!("no thread for the job: {error}")))
         });
         match started {
@@ -163,25 +163,21 @@ impl Worker {
         }
     }
 
-    fn open_receiver(
-        &mut self,
-        (job, attempt): (JobKey, u32),
-        destination: Option<Vec<u8>>,
-        options: Options,
-    ) {
+    fn open_receiver(&mut self, (job, attempt): (JobKey, u32), offered: Option<Offered>, options: Options) {
         self.figures.add(Counter::Requests, 1);
-        let destination = match (destination, self.local.get(&job)) {
-            (Some(path), _) => Destination::Exported(path),
-            (None, Some(local)) => Destination::Local(local.destination.clone()),
-            (None, None) => {
-                let result = Err((Code::NotFound, "the job's destination is gone"));
-                return self.engine_input(Input::ReceiverOpened { job, result });
-            }
+        let wanted = match (offered, self.local.get(&job)) {
+            (Some(offered), _) => Ok((Destination::Exported(offered.destination), offered.filters)),
+            (None, Some(local)) => Ok((Destination::Local(local.destination.clone()), local.filters.clone())),
+            (None, None) => Err((Code::NotFound, "the job's destination is gone".to_owned())),
         };
-        let tree = ReceiveTree { job, attempt, destination, options };
-        if let Err(error) = start_receiver(&self.node, self.index, tree) {
-            let text = format!("no thread for the job: {error}");
-            self.engine_input(Input::ReceiverOpened { job, result: Err((Code::Busy, &text)) });
+        let started = wanted.and_then(|(destination, filters)| {
+            let filters = Filters::parse(&filters).map_err(|text| (Code::Protocol, text))?;
+            let tree = ReceiveTree { job, attempt, destination, filters, options };
+            start_receiver(&self.node, self.index, tree)
+                .map_err(|error| (Code::Busy, format!("no thread for the job: {error}")))
+        });
+        if let Err((code, text)) = started {
+            self.engine_input(Input::ReceiverOpened { job, result: Err((code, &text)) });
         }
     }
 
@@ -286,10 +282,10 @@ impl Worker {
                 let result = result.as_ref().map(|_| ()).map_err(|(code, text)| (*code, text.as_str()));
                 self.engine_input(Input::Committed { job, object, result });
             }
-            TreeReply::Finished { job, result, failures, text } => {
+            TreeReply::Finished { job, result, failures, text, changes } => {
                 self.node.receive_trees.remove(job, Leftovers::Keep);
                 let result = result.as_ref().map(|_| ()).map_err(|(code, text)| (*code, text.as_str()));
-                self.engine_input(Input::Finished { job, result, failures, text: &text });
+                self.engine_input(Input::Finished { job, result, failures, text: &text, changes: &changes });
             }
         }
     }

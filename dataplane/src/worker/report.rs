@@ -10,6 +10,7 @@ use dwcp_abi::link::{
 };
 use dwcp_abi::shm::{Consumer, Producer, PushError, RECORD_BYTES_MAX};
 use dwcp_abi::shm::{WorkerCounter as Counter, WorkerFigures, WorkerStatsWriter};
+use dwcp_abi::wire::JOB_CHANGES_BYTES_MAX;
 use dwcp_engine::{Input, JobKey, Owner};
 use dwcp_sys::doorbell::Doorbell;
 use dwcp_sys::link::WorkerLink;
@@ -118,11 +119,14 @@ impl Report {
         lanes: u16,
         counts: Counts,
         elapsed_ns: u64,
-        text: &str,
+        (text, changes): (&str, &[u8]),
     ) {
         self.running.remove(&job);
         let text = &text.as_bytes()[..text.len().min(TEXT_MAX)];
-        let event = Event::Finished(JobFinished { job, attempt, outcome, lanes, counts, elapsed_ns, text });
+        // A peer says them: what is no longer than it may be fits the record.
+        let changes = if changes.len() > JOB_CHANGES_BYTES_MAX { &[] } else { changes };
+        let event =
+            Event::Finished(JobFinished { job, attempt, outcome, lanes, counts, elapsed_ns, text, changes });
         let mut bytes = vec![0; RECORD_BYTES_MAX];
         let Ok(length) = event.encode(&mut bytes) else { return };
         bytes.truncate(length);
@@ -290,8 +294,9 @@ impl Worker {
             job,
             attempt: send.attempt,
             destination: send.destination,
+            filters: send.filters,
             streams: send.options.streams,
-            skip_unchanged: send.options.skip_unchanged,
+            options: send.options.tree,
         });
     }
 
@@ -307,7 +312,7 @@ impl Worker {
             sources: fetch.sources,
             filters: fetch.filters,
             streams: fetch.options.streams,
-            skip_unchanged: fetch.options.skip_unchanged,
+            options: fetch.options.tree,
         });
     }
 
@@ -325,7 +330,7 @@ impl Worker {
         }
         self.report.forget(id);
         let refuse = |worker: &mut Self, outcome: Outcome, text: &str| {
-            worker.report.finished(id, attempt, outcome, 0, NOTHING, 0, text);
+            worker.report.finished(id, attempt, outcome, 0, NOTHING, 0, (text, &[]));
             None
         };
         let Ok(sources) = strings(sources).map(|path| path.map(<[u8]>::to_vec)).collect() else {

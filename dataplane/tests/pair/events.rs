@@ -15,6 +15,8 @@ pub(crate) struct End {
     pub(crate) text: String,
     pub(crate) counts: Counts,
     pub(crate) lanes: u16,
+    /// [`dwcp_abi::wire::JobChanges`] or empty.
+    pub(crate) changes: Vec<u8>,
 }
 
 /// An event that outlives its record.
@@ -97,7 +99,8 @@ impl Node {
             Event::Finished(end) => {
                 let text = String::from_utf8_lossy(end.text).into_owned();
                 let (attempt, outcome, counts, lanes) = (end.attempt, end.outcome, end.counts, end.lanes);
-                self.ends.insert(end.job, End { attempt, outcome, text, counts, lanes });
+                let changes = end.changes.to_vec();
+                self.ends.insert(end.job, End { attempt, outcome, text, counts, lanes, changes });
                 Heard::Finished(end.job)
             }
             Event::Progress(progress) => Heard::Progress(*progress),

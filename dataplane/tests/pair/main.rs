@@ -11,6 +11,7 @@ mod identity;
 mod kills;
 mod load;
 mod node;
+mod options;
 mod rates;
 mod resume;
 mod rings;

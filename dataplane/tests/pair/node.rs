@@ -14,6 +14,7 @@ use dwcp_abi::link::{
     Peer, PlanEnd, SendJob, Setup, Snapshot, Transport, Tunnel, TunnelAllow,
 };
 use dwcp_abi::shm::{Consumer, NodeCounter, Producer, RECORD_BYTES_MAX, WorkerCounter};
+use dwcp_abi::wire::TreeOptions;
 use dwcp_sys::link::{Link, send_message};
 use dwcp_sys::shm::Part;
 use tempfile::TempDir;
@@ -36,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) bulk_bytes_per_s: u64,
     /// What the next jobs leave out.
     pub(crate) filters: Vec<u8>,
+    /// How jobs that are ordered from now on treat their trees.
+    pub(crate) tree: TreeOptions,
     generation: u64,
     shape: Shape,
     listen: String,
@@ -126,6 +129,7 @@ impl Node {
             allow: Vec::new(),
             bulk_bytes_per_s: 0,
             filters: Vec::new(),
+            tree: TreeOptions::NONE,
             generation: 0,
             shape,
             listen,
@@ -284,7 +288,7 @@ impl Node {
     }
 
     fn order_send(&mut self, peer: &str, (job, attempt): (u64, u32), sources: &[&Path], destination: &str) {
-        let options = JobOptions { streams: 0, skip_unchanged: false };
+        let options = JobOptions { streams: 0, tree: self.tree };
         let filters = self.filters.clone();
         let sources = list(sources);
         let (peer, destination) = (peer.as_bytes(), destination.as_bytes());
@@ -293,7 +297,7 @@ impl Node {
     }
 
     pub(crate) fn fetch(&mut self, job: u64, sources: &[&str], destination: &Path) {
-        let options = JobOptions { streams: 0, skip_unchanged: false };
+        let options = JobOptions { streams: 0, tree: self.tree };
         let filters = self.filters.clone();
         let sources: Vec<&Path> = sources.iter().map(Path::new).collect();
         let sources = list(&sources);

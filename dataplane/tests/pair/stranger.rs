@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use dwcp_abi::wire::{
-    CHUNK_BYTES, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, JobOpen, checksum,
+    CHUNK_BYTES, FLAG_OWNER, FRAME_HEADER_BYTES, FrameHeader, FrameKind, JobOpen, TreeOptions, checksum,
 };
 use dwcp_dataplane::door::{
     DialFailed, DialOrder, Door, DoorConfig, LaneReady, LaneSink, Payload, PeerName, Plan, PlanPeer, Purpose,
@@ -94,10 +94,11 @@ impl Line {
     pub(crate) fn open(&mut self, job: u64, destination: &str) {
         let open = JobOpen {
             attempt: 1,
-            skip_unchanged: false,
+            options: TreeOptions::NONE,
             baselines: true,
             packs: 0,
             destination: destination.as_bytes(),
+            filters: b"",
         };
         let mut bytes = vec![0; 1024];
         let length =

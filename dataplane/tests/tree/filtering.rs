@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 /// Rules in the words of rsync: `- PATTERN` or `+ PATTERN`.
-fn list(rules: &[&str]) -> Vec<u8> {
+pub(crate) fn list(rules: &[&str]) -> Vec<u8> {
     let mut bytes = vec![0; 64 << 10];
     let mut length = 0;
     for rule in rules {

@@ -1,5 +1,5 @@
 //! What the tests share: a transfer in one thread, entries made by hand, and the state of a tree to compare.
-use dwcp_abi::wire::{Entry, EntryHeader, EntryKind, Pack, PackWriter, open_pack};
+use dwcp_abi::wire::{Entry, EntryHeader, EntryKind, Pack, PackWriter, TreeOptions, open_pack};
 use dwcp_dataplane::tree::{
     Base, Failure, Filled, Filters, Limits, Opening, Options, Partly, Receiver, Root, Scanner, Source,
     Totals, TreeError, holes, verify_unchanged,
@@ -72,8 +72,25 @@ pub(crate) struct Report {
 }
 
 /// Sends sources to a receiver, each pack and object once.
-pub(crate) fn transfer(sources: Vec<Source>, limits: Limits, mut receiver: Receiver) -> Report {
-    let (packs, finals) = scan(sources, limits);
+pub(crate) fn transfer(sources: Vec<Source>, limits: Limits, receiver: Receiver) -> Report {
+    deliver(Scanner::new(sources, Filters::default(), limits), receiver)
+}
+
+/// Sends a source to a local path as a job with these options and rules would.
+pub(crate) fn treated(
+    tree: TreeOptions,
+    rules: &[u8],
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+) -> Report {
+    let filters = || Filters::parse(rules).unwrap();
+    let scanner = Scanner::new(source(from), filters(), Limits::default()).treating(tree);
+    deliver(scanner, receiver_with(to, Options::of(tree)).unwrap().sparing(filters()))
+}
+
+/// Gives all that a scanner finds to a receiver.
+pub(crate) fn deliver(scanner: Scanner, mut receiver: Receiver) -> Report {
+    let (packs, finals) = drain(scanner);
     let mut failures = Vec::new();
     for (pack, filled) in &packs {
         let unpacked = receiver.unpack(pack).unwrap();

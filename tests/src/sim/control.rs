@@ -1,5 +1,6 @@
 //! The fake control: which jobs there are, when they are ordered, tried again and cancelled, and the run's faults.
 use dwcp_abi::link::{Counts, Outcome};
+use dwcp_abi::wire::TreeOptions;
 use dwcp_engine::{JobKey, Owner, PeerId};
 
 use super::disk::path_of;
@@ -20,7 +21,7 @@ pub(super) struct Job {
     pub(super) entries: Vec<Entry>,
     /// Entries that the scanner cannot read at all.
     pub(super) scan_failures: u64,
-    pub(super) skip_unchanged: bool,
+    pub(super) options: TreeOptions,
     pub(super) running: bool,
     pub(super) cancelled: bool,
     pub(super) end: Option<(Outcome, Counts, String)>,
@@ -77,7 +78,7 @@ impl World {
             attempt: 1,
             entries,
             scan_failures,
-            skip_unchanged: self.rng.chance(300),
+            options: TreeOptions::NONE.with(TreeOptions::SKIP_UNCHANGED, self.rng.chance(300)),
             running: false,
             cancelled: false,
             end: None,
@@ -118,11 +119,11 @@ impl World {
         }
         job.running = true;
         let (key, owner, path) = (job.key(), job.owner, path_of(index));
-        let skip_unchanged = job.skip_unchanged;
+        let options = job.options;
         let completion = if job.is_fetch {
-            Completion::Fetch { job: key, attempt, sources: path, streams, skip_unchanged }
+            Completion::Fetch { job: key, attempt, sources: path, streams, options }
         } else {
-            Completion::Send { job: key, attempt, destination: path, streams, skip_unchanged }
+            Completion::Send { job: key, attempt, destination: path, streams, options }
         };
         let worker = self.home(owner, key);
         self.complete(owner, worker, completion);

@@ -2,7 +2,9 @@
 use std::rc::Rc;
 
 use dwcp_abi::codec::Encoded;
-use dwcp_abi::wire::{Code, ContentId, EARLY_PACKS_MAX, Held, PACK_HEAD_BYTES, PackHead, TASK_PAYLOAD_MAX};
+use dwcp_abi::wire::{
+    Code, ContentId, EARLY_PACKS_MAX, Held, PACK_HEAD_BYTES, PackHead, TASK_PAYLOAD_MAX, TreeOptions,
+};
 use dwcp_engine::{
     FileId, FinalCheck, FoundObject, Hash, JobKey, Leftovers, OpenedObject, PackId, Place, Source,
     SubtreeDigests, TaskId, Time, ZERO_CHUNK,
@@ -400,7 +402,8 @@ impl World {
         let source = self.jobs[job].entries.get(entry);
         // Only this job puts anything under this name: what a former attempt has put there stays.
         let placed = tree.attempt > 1 && source.is_some_and(|entry| !entry.will_change);
-        let held = (tree.skip_unchanged || placed) && node.visible.contains_key(&(job, entry));
+        let held = (tree.options.has(TreeOptions::SKIP_UNCHANGED) || placed)
+            && node.visible.contains_key(&(job, entry));
         let refused = source.is_none_or(|entry| entry.refused) || size > OBJECT_MAX;
         let place = match (held, refused) {
             (true, _) => Place::Held,

@@ -3,7 +3,7 @@ use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
     Ack, CHUNK_BYTES, ChunkRanges, Close, Code, ContentId, FLAG_OWNER, FetchRequest, FrameHeader, FrameKind,
     Held, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain,
-    checksum,
+    TreeOptions, checksum,
 };
 use dwcp_engine::{LaneId, PeerId};
 
@@ -195,14 +195,22 @@ impl World {
                 }
                 ack.encode(&mut bytes)
             }
-            FrameKind::JobOpen => {
-                JobOpen { attempt, skip_unchanged: flag, baselines: flag, packs: 0, destination: &path }
-                    .encode(&mut bytes)
+            FrameKind::JobOpen => JobOpen {
+                attempt,
+                options: TreeOptions::NONE.with(TreeOptions::SKIP_UNCHANGED, flag),
+                baselines: flag,
+                packs: 0,
+                destination: &path,
+                filters: b"",
             }
-            FrameKind::Fetch => {
-                FetchRequest { attempt, skip_unchanged: flag, sources: &path, filters: &path }
-                    .encode(&mut bytes)
+            .encode(&mut bytes),
+            FrameKind::Fetch => FetchRequest {
+                attempt,
+                options: TreeOptions::NONE.with(TreeOptions::SKIP_UNCHANGED, flag),
+                sources: &path,
+                filters: &path,
             }
+            .encode(&mut bytes),
             FrameKind::ObjectOpened => {
                 let chunks = ChunkRanges::of_bytes([(a.min(b), b)], c);
                 let baseline = Held { content: ContentId([1; 16]), length: if flag { 0 } else { a } };
@@ -215,7 +223,7 @@ impl World {
             FrameKind::ObjectEnd => ObjectEnd { object, size: a, digest: [7; 32] }.encode(&mut bytes),
             FrameKind::ObjectDone => ObjectDone { object, code, text }.encode(&mut bytes),
             FrameKind::JobEnd => JobEnd { packs: a, entries: b, objects: c }.encode(&mut bytes),
-            FrameKind::JobDone => JobDone { failures: a, text }.encode(&mut bytes),
+            FrameKind::JobDone => JobDone { failures: a, text, changes: text }.encode(&mut bytes),
             FrameKind::JobAbort => JobAbort { code, text }.encode(&mut bytes),
             FrameKind::Close => Close { code, text }.encode(&mut bytes),
             FrameKind::Ping | FrameKind::Pong => Ok(8),

@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use dwcp_abi::wire::{FrameHeader, TASK_PAYLOAD_MAX};
+use dwcp_abi::wire::{FrameHeader, TASK_PAYLOAD_MAX, TreeOptions};
 use dwcp_engine::{BufferId, Config, Engine, FileId, JobKey, LaneId, Leftovers, PackId, PeerId, Tell, Time};
 
 use super::op::Completion;
@@ -101,7 +101,7 @@ pub(super) struct Scanner {
 pub(super) struct Tree {
     pub(super) serial: u64,
     pub(super) attempt: u32,
-    pub(super) skip_unchanged: bool,
+    pub(super) options: TreeOptions,
     /// The sender wants to know what there is.
     pub(super) baselines: bool,
     pub(super) job: Option<usize>,

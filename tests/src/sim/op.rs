@@ -1,5 +1,5 @@
 //! Operations under way, and what a worker collects of them: owned twins of the engine's outputs and inputs.
-use dwcp_abi::wire::Code;
+use dwcp_abi::wire::{Code, TreeOptions};
 use dwcp_engine::{
     BufferId, FileId, FinalCheck, FoundObject, Hash, JobKey, LaneEnd, LaneId, OpenedObject, PackId, PeerId,
     Source, TaskId,
@@ -41,14 +41,14 @@ pub(super) enum Completion {
         attempt: u32,
         destination: Vec<u8>,
         streams: u16,
-        skip_unchanged: bool,
+        options: TreeOptions,
     },
     Fetch {
         job: JobKey,
         attempt: u32,
         sources: Vec<u8>,
         streams: u16,
-        skip_unchanged: bool,
+        options: TreeOptions,
     },
     Cancel {
         job: JobKey,

@@ -1,4 +1,5 @@
 //! Turns an engine's outputs into operations that end later.
+use dwcp_abi::wire::TreeOptions;
 use dwcp_engine::{BufferId, FileId, JobKey, LaneId, Output, Time};
 
 use super::node::{Against, File, Scanner, Tree};
@@ -43,7 +44,7 @@ impl World {
                 }
                 self.start(node, worker, Op::Write(piece));
             }
-            Output::OpenScanner { job, asked } => {
+            Output::OpenScanner { job, asked, .. } => {
                 self.start_scanner(node, worker, job, asked.map(|asked| asked.sources));
             }
             Output::Fill { job } => self.on_scanner(node, worker, job, |serial| Op::Fill { job, serial }),
@@ -73,12 +74,16 @@ impl World {
                 let known = self.nodes[node].scanners.remove(&job);
                 assert!(known.is_some(), "a scanner is closed that is not open");
             }
-            Output::OpenReceiver { job, attempt, destination, skip_unchanged, baselines } => {
+            Output::OpenReceiver { job, attempt, offered, options, baselines } => {
                 let serial = self.nodes[node].number();
-                let tree = Tree { baselines, ..Tree::new(serial, attempt, skip_unchanged) };
+                let tree = Tree { baselines, ..Tree::new(serial, attempt, options) };
                 let former = self.nodes[node].trees.insert(job, tree);
                 assert!(former.is_none(), "a tree is opened that is open already");
-                self.start(node, worker, Op::OpenReceiver { job, serial, destination });
+                self.start(
+                    node,
+                    worker,
+                    Op::OpenReceiver { job, serial, destination: offered.map(|offered| offered.destination) },
+                );
             }
             Output::Unpack { task, job, attempt, early, buffer, length } => {
                 self.use_buffer(node, worker, buffer);
@@ -207,11 +212,11 @@ impl Scanner {
 }
 
 impl Tree {
-    fn new(serial: u64, attempt: u32, skip_unchanged: bool) -> Self {
+    fn new(serial: u64, attempt: u32, options: TreeOptions) -> Self {
         Self {
             serial,
             attempt,
-            skip_unchanged,
+            options,
             baselines: false,
             job: None,
             ready: false,

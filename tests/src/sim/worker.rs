@@ -85,20 +85,21 @@ impl World {
                 }
                 Input::LaneDown { lane: *lane }
             }
-            Completion::Send { job, attempt, destination, streams, skip_unchanged } => Input::Send {
+            Completion::Send { job, attempt, destination, streams, options } => Input::Send {
                 job: *job,
                 attempt: *attempt,
                 destination,
+                filters: b"",
                 streams: *streams,
-                skip_unchanged: *skip_unchanged,
+                options: *options,
             },
-            Completion::Fetch { job, attempt, sources, streams, skip_unchanged } => Input::Fetch {
+            Completion::Fetch { job, attempt, sources, streams, options } => Input::Fetch {
                 job: *job,
                 attempt: *attempt,
                 sources,
                 filters: &[],
                 streams: *streams,
-                skip_unchanged: *skip_unchanged,
+                options: *options,
             },
             Completion::Cancel { job } => Input::Cancel { job: *job },
             Completion::DialFailed { peer } => Input::DialFailed { peer: *peer, text: why },
@@ -143,7 +144,7 @@ impl World {
                 Input::Committed { job: *job, object: *object, result: result.map_err(|code| (code, why)) }
             }
             Completion::Finished { job, failures, text, .. } => {
-                Input::Finished { job: *job, result: Ok(()), failures: *failures, text }
+                Input::Finished { job: *job, result: Ok(()), failures: *failures, text, changes: b"" }
             }
         };
         state.engine.handle(now, input);

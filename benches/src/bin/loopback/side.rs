@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
     CHUNK_BYTES, CHUNK_HEAD_BYTES, ChunkHead, FRAME_HEADER_BYTES, FrameHeader, FrameKind, Held,
-    PACK_HEAD_BYTES, PackHead, checksum,
+    PACK_HEAD_BYTES, PackHead, TreeOptions, checksum,
 };
 use dwcp_engine::{
     BufferId as Large, Config, Engine, FileId, FinalCheck, FoundObject, Input, JobKey, LaneEnd, LaneId,
@@ -110,8 +110,9 @@ impl<'a> Side<'a> {
             job: JOB,
             attempt: 1,
             destination: b"memory",
+            filters: b"",
             streams,
-            skip_unchanged: false,
+            options: TreeOptions::NONE,
         });
     }
 
@@ -209,7 +210,7 @@ impl<'a> Side<'a> {
                 self.input(Input::Committed { job, object, result: Ok(()) })
             }
             Output::Finish { job } => {
-                self.input(Input::Finished { job, result: Ok(()), failures: 0, text: "" })
+                self.input(Input::Finished { job, result: Ok(()), failures: 0, text: "", changes: b"" })
             }
             // The rest lets go of things that are not there, or reports.
             _ => {}

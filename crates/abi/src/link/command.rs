@@ -1,5 +1,6 @@
 //! Commands: control to one worker, through that worker's command ring.
 use crate::codec::{messages, records};
+use crate::wire::TreeOptions;
 
 messages! {
     /// One order to a worker. Jobs go to the worker `job % workers`, which stays their home.
@@ -24,8 +25,8 @@ records! {
     pub struct JobOptions {
         /// Lanes wanted for the job's session; 0 = the plan's `initial_streams`.
         pub streams: u16,
-        /// 1 = the receiver keeps files whose size and time are equal already, 0 = everything is sent.
-        pub skip_unchanged: bool,
+        /// How the tree is treated.
+        pub tree: TreeOptions,
     }
 
     /// Start sending. `sources` are absolute local paths, each behind a `u16` length.

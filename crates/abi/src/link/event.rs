@@ -214,6 +214,8 @@ records! {
         pub elapsed_ns: u64,
         /// For a person: names the object and the way out. Empty when done. UTF-8, lossy.
         pub text: &'a [u8],
+        /// [`crate::wire::JobChanges`] where the job was to tell them; else empty.
+        pub changes: &'a [u8],
     }
 
     /// A lane came up or went down.

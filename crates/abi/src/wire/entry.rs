@@ -9,7 +9,8 @@
 //!  ┌──────┬───────┬──────────────┬──────┬──────┬──────┬──────────┬──────────┬──────┬────────┬──────┬─────────┐
 //!  │ kind │ flags │ name length  │ mode │ uid  │ gid  │ mtime ns │ mtime s  │ size │ object │ name │ content │
 //!  └──────┴───────┴──────────────┴──────┴──────┴──────┴──────────┴──────────┴──────┴────────┴──────┴─────────┘
-//!  Content is `size` bytes where the kind has content. Integers are little-endian.
+//!  Content is `size` bytes where the kind has content. Integers are little-endian. With `FLAG_EXTRA` there is more
+//!  between name and content: a `u32` length of at most `EXTRA_BYTES_MAX`, and so many bytes of records.
 //! ```
 //! One digest covers the pack, made of what was read: for small files BLAKE3 is less than half as fast as for a
 //! pack of them, and names and metadata are covered as well.
@@ -17,6 +18,7 @@
 //! The dataplane's scanner writes packs with [`PackWriter`], its receiver reads them with [`open_pack`] and
 //! [`Pack`]. Names are checked here ([`check_name`]), so that nothing else ever sees one that could leave its
 //! root. Digests are carried, not computed.
+use super::EXTRA_BYTES_MAX;
 use crate::codec::{CodecError, Encoded, Reader, Writer, codes, records};
 
 codes! {
@@ -53,7 +55,7 @@ records! {
     pub struct EntryHeader {
         /// What it is.
         pub kind: EntryKind,
-        /// [`FLAG_SOLE`] or 0.
+        /// [`FLAG_SOLE`], [`FLAG_LEFT_OUT`], [`FLAG_EXTRA`].
         pub flags: u8,
         /// Bytes of the name, at most [`NAME_BYTES_MAX`].
         pub name_length: u16,
@@ -76,6 +78,12 @@ records! {
 
 /// The job consists of this one entry, which is not a directory: the destination may be its very name.
 pub const FLAG_SOLE: u8 = 1;
+
+/// Of [`EntryKind::Failed`]: nothing went wrong, what is there is of a kind that is not sent.
+pub const FLAG_LEFT_OUT: u8 = 2;
+
+/// There are records behind the name, as in [`super::extras`]. Of no failed entry.
+pub const FLAG_EXTRA: u8 = 4;
 
 /// Bytes of an [`EntryHeader`].
 pub const ENTRY_HEADER_BYTES: usize = 44;
@@ -105,6 +113,8 @@ pub struct Entry<'a> {
     pub header: EntryHeader,
     /// Relative path below the destination; checked.
     pub name: &'a [u8],
+    /// As in [`super::extras`]; empty without [`FLAG_EXTRA`].
+    pub extra: &'a [u8],
     /// Content of an inline file, target of a link, text of a failure.
     pub content: &'a [u8],
 }
@@ -114,13 +124,14 @@ impl<'a> Encoded<'a> for Entry<'a> {
         let header = EntryHeader::read(reader)?;
         let name = reader.bytes(usize::from(header.name_length))?;
         check(&header, name)?;
+        let extra = if header.flags & FLAG_EXTRA == 0 { &[] } else { read_extra(reader)? };
         let length = if header.kind.has_content() { header.size } else { 0 };
         let length = usize::try_from(length).map_err(|_| CodecError::Truncated)?;
         let content = reader.bytes(length)?;
         if header.kind == EntryKind::Symlink && content.contains(&0) {
             return Err(CodecError::Unknown { field: "byte of a link target", value: 0 });
         }
-        Ok(Self { header, name, content })
+        Ok(Self { header, name, extra, content })
     }
 
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), CodecError> {
@@ -131,6 +142,7 @@ impl<'a> Encoded<'a> for Entry<'a> {
         }
         self.header.write(writer)?;
         writer.bytes(self.name)?;
+        write_extra(self.header, self.extra, writer)?;
         writer.bytes(self.content)
     }
 }
@@ -208,18 +220,31 @@ impl<'a> PackWriter<'a> {
     /// [`CodecError::NoRoom`] where it does not fit, any other for an entry that [`Pack`] would refuse. The pack
     /// stays as it was.
     pub fn append(&mut self, header: EntryHeader, name: &[u8], content: &[u8]) -> Result<(), CodecError> {
-        let header = with_lengths(header, name, content.len())?;
+        self.append_with(header, (name, &[]), content)
+    }
+
+    /// As [`PackWriter::append`], with records behind the name where there are any.
+    ///
+    /// # Errors
+    /// As [`PackWriter::append`].
+    pub fn append_with(
+        &mut self,
+        header: EntryHeader,
+        (name, extra): (&[u8], &[u8]),
+        content: &[u8],
+    ) -> Result<(), CodecError> {
+        let header = with_lengths(header, (name, extra), content.len())?;
         let rest = self.bytes.get_mut(self.at..).ok_or(CodecError::NoRoom)?;
-        self.at += Entry { header, name, content }.encode(rest)?;
+        self.at += Entry { header, name, extra, content }.encode(rest)?;
         self.entries += 1;
         Ok(())
     }
 
-    /// Where the content of an entry with a name of `name_length` bytes would lie: content that is put there
+    /// Where the content of an entry with this name and these records would lie: content that is put there
     /// needs no copy. `None` where not even the name fits.
     #[must_use]
-    pub fn content_room(&mut self, name_length: usize) -> Option<&mut [u8]> {
-        self.bytes.get_mut(self.at + ENTRY_HEADER_BYTES + name_length..)
+    pub fn content_room(&mut self, name: &[u8], extra: &[u8]) -> Option<&mut [u8]> {
+        self.bytes.get_mut(self.at + ENTRY_HEADER_BYTES + name.len() + extra_bytes(extra)..)
     }
 
     /// Appends an entry whose content lies in [`PackWriter::content_room`] already.
@@ -229,16 +254,17 @@ impl<'a> PackWriter<'a> {
     pub fn append_placed(
         &mut self,
         header: EntryHeader,
-        name: &[u8],
+        (name, extra): (&[u8], &[u8]),
         length: usize,
     ) -> Result<(), CodecError> {
-        let header = with_lengths(header, name, length)?;
+        let header = with_lengths(header, (name, extra), length)?;
         check(&header, name)?;
-        let end = self.at + ENTRY_HEADER_BYTES + name.len() + length;
+        let end = self.at + ENTRY_HEADER_BYTES + name.len() + extra_bytes(extra) + length;
         let place = self.bytes.get_mut(self.at..end).ok_or(CodecError::NoRoom)?;
         let mut writer = Writer::new(place);
         header.write(&mut writer)?;
         writer.bytes(name)?;
+        write_extra(header, extra, &mut writer)?;
         self.at = end;
         self.entries += 1;
         Ok(())
@@ -281,20 +307,53 @@ pub fn check_name(name: &[u8]) -> Result<(), CodecError> {
     Ok(())
 }
 
-fn with_lengths(header: EntryHeader, name: &[u8], content: usize) -> Result<EntryHeader, CodecError> {
+fn read_extra<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], CodecError> {
+    let length = u64::from(reader.u32()?);
+    let max = EXTRA_BYTES_MAX as u64;
+    if length > max {
+        return Err(CodecError::TooLarge { field: "records of an entry", value: length, max });
+    }
+    reader.bytes(length as usize)
+}
+
+fn write_extra(header: EntryHeader, extra: &[u8], writer: &mut Writer<'_>) -> Result<(), CodecError> {
+    if header.flags & FLAG_EXTRA == 0 {
+        return Ok(());
+    }
+    if extra.len() > EXTRA_BYTES_MAX {
+        let (value, max) = (extra.len() as u64, EXTRA_BYTES_MAX as u64);
+        return Err(CodecError::TooLarge { field: "records of an entry", value, max });
+    }
+    writer.u32(extra.len() as u32)?;
+    writer.bytes(extra)
+}
+
+/// Bytes that records take in a pack, with the length in front of them.
+fn extra_bytes(extra: &[u8]) -> usize {
+    if extra.is_empty() { 0 } else { 4 + extra.len() }
+}
+
+fn with_lengths(
+    header: EntryHeader,
+    (name, extra): (&[u8], &[u8]),
+    content: usize,
+) -> Result<EntryHeader, CodecError> {
     let name_length = u16::try_from(name.len()).map_err(|_| CodecError::TooLarge {
         field: "name",
         value: name.len() as u64,
         max: NAME_BYTES_MAX as u64,
     })?;
     let size = if header.kind.has_content() { content as u64 } else { header.size };
-    Ok(EntryHeader { name_length, size, ..header })
+    let flags = if extra.is_empty() { header.flags & !FLAG_EXTRA } else { header.flags | FLAG_EXTRA };
+    Ok(EntryHeader { flags, name_length, size, ..header })
 }
 
 /// Everything about an entry that does not need its content.
 fn check(header: &EntryHeader, name: &[u8]) -> Result<(), CodecError> {
     let sole = header.flags & FLAG_SOLE != 0;
-    if header.flags & !FLAG_SOLE != 0 || (sole && name.contains(&b'/')) {
+    let known =
+        if header.kind == EntryKind::Failed { FLAG_SOLE | FLAG_LEFT_OUT } else { FLAG_SOLE | FLAG_EXTRA };
+    if header.flags & !known != 0 || (sole && name.contains(&b'/')) {
         return Err(CodecError::Unknown { field: "flags of an entry", value: u64::from(header.flags) });
     }
     if !(header.kind == EntryKind::Directory && name.is_empty()) {
@@ -343,8 +402,9 @@ mod tests {
         let mut writer = PackWriter::new(&mut bytes);
         writer.append(header(EntryKind::Directory), b"", b"").unwrap();
         writer.append(header(EntryKind::Directory), b"a", b"").unwrap();
-        writer.content_room(3).unwrap()[..5].copy_from_slice(b"hello");
-        writer.append_placed(header(EntryKind::InlineFile), b"a/\xff", 5).unwrap();
+        let (name, extra) = (&b"a/\xff"[..], &b"more"[..]);
+        writer.content_room(name, extra).unwrap()[..5].copy_from_slice(b"hello");
+        writer.append_placed(header(EntryKind::InlineFile), (name, extra), 5).unwrap();
         let object = EntryHeader { size: 1 << 40, ..header(EntryKind::Object) };
         writer.append(object, b"a/large", b"").unwrap();
         writer.append(header(EntryKind::Symlink), b"a/link", b"../../etc").unwrap();
@@ -355,10 +415,10 @@ mod tests {
         assert_eq!(digest, Some(&[(length - PACK_DIGEST_BYTES) as u8; 32]));
         let entries: Vec<_> = Pack::new(entries).collect::<Result<_, _>>().unwrap();
         assert_eq!(entries.len(), 5);
-        assert_eq!((entries[2].name, entries[2].content), (&b"a/\xff"[..], &b"hello"[..]));
+        assert_eq!((entries[2].name, entries[2].extra, entries[2].content), (name, extra, &b"hello"[..]));
         assert_eq!(
             entries[2].header,
-            EntryHeader { name_length: 3, size: 5, ..header(EntryKind::InlineFile) }
+            EntryHeader { flags: FLAG_EXTRA, name_length: 3, size: 5, ..header(EntryKind::InlineFile) }
         );
         assert_eq!((entries[3].header.size, entries[3].content), (1 << 40, &b""[..]));
         assert_eq!(entries[4].content, b"../../etc");
@@ -408,7 +468,7 @@ mod tests {
     fn a_decoder_meets_hostile_fields_with_an_error() {
         let whole = |header: EntryHeader, name: &[u8], content: &[u8]| {
             let mut bytes = [0; 512];
-            let header = with_lengths(header, name, content.len()).unwrap();
+            let header = with_lengths(header, (name, &[]), content.len()).unwrap();
             let mut writer = Writer::new(&mut bytes);
             header.write(&mut writer).unwrap();
             writer.bytes(name).unwrap();

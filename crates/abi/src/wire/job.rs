@@ -1,5 +1,5 @@
 //! Frames that open, follow and end jobs and objects.
-use super::{ChunkRanges, ContentId};
+use super::{ChunkRanges, ContentId, TreeOptions};
 use crate::codec::{codes, records};
 
 codes! {
@@ -39,14 +39,17 @@ records! {
     pub struct JobOpen<'a> {
         /// Attempt of the owner.
         pub attempt: u32,
-        /// 1 = files whose size and time are equal stay as they are.
-        pub skip_unchanged: bool,
+        /// How the tree is treated.
+        pub options: TreeOptions,
         /// 1 = the sender wants to hear what there is under an object's name already, to send differences to it.
         pub baselines: bool,
         /// Early packs that were acknowledged. A receiver that does not know the job any more has lost them.
         pub packs: u64,
         /// Where it goes at the receiver. Empty in the answer to a `Fetch`: the receiver knows.
         pub destination: &'a [u8],
+        /// What is left out, as in [`super::filter_rules`]: a receiver that deletes spares it. Empty in the answer to a
+        /// `Fetch`.
+        pub filters: &'a [u8],
     }
 
     /// The job lives here.
@@ -59,8 +62,8 @@ records! {
     pub struct FetchRequest<'a> {
         /// Attempt of the owner.
         pub attempt: u32,
-        /// 1 = files whose size and time are equal stay as they are.
-        pub skip_unchanged: bool,
+        /// How the tree is treated.
+        pub options: TreeOptions,
         /// Paths at the peer, each `u16` length and bytes.
         pub sources: &'a [u8],
         /// What is left out, as in [`super::filter_rules`].
@@ -132,6 +135,8 @@ records! {
         pub failures: u64,
         /// The first failures, a line each; empty when there are none.
         pub text: &'a [u8],
+        /// [`super::JobChanges`], or empty.
+        pub changes: &'a [u8],
     }
 
     /// One side gives up a job.

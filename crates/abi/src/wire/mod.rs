@@ -12,14 +12,18 @@
 //! [`Ack`]. All other frames are small, and are not acknowledged as such.
 mod ack;
 mod block;
+mod changes;
 mod chunk;
 mod cluster;
 mod delta;
 mod entry;
+mod extra;
 mod filter;
 mod frame;
 pub mod hello;
 mod job;
+mod options;
+mod pattern;
 mod ranges;
 mod recipe;
 mod replicated;
@@ -29,6 +33,9 @@ pub use ack::{Ack, RANGES_MAX, SequenceRange};
 pub use block::{
     BLOCK_HEADER_BYTES, BLOCK_PLAIN_MAX, BLOCK_VERSION, BlockCodec, BlockHeader, CONTENT_ID_BYTES, ContentId,
     Names, REFERENCE_PLAIN_MAX, ZSTD_LEVEL_MAX,
+};
+pub use changes::{
+    CHANGED_NAMES_BYTES_MAX, Change, ChangedName, JOB_CHANGES_BYTES_MAX, JobChanges, changed_names,
 };
 pub use chunk::{CHUNK_HEAD_BYTES, ChunkHead, Codec, PACK_HEAD_BYTES, PackHead};
 pub use cluster::{
@@ -42,7 +49,12 @@ pub use delta::{
 };
 pub use entry::{
     COMPONENT_BYTES_MAX, COMPONENTS_MAX, ENTRY_HEADER_BYTES, Entry, EntryHeader, EntryKind, FILE_BYTES_MAX,
-    FLAG_SOLE, NAME_BYTES_MAX, PACK_DIGEST_BYTES, Pack, PackWriter, TEXT_BYTES_MAX, check_name, open_pack,
+    FLAG_EXTRA, FLAG_LEFT_OUT, FLAG_SOLE, NAME_BYTES_MAX, PACK_DIGEST_BYTES, Pack, PackWriter,
+    TEXT_BYTES_MAX, check_name, open_pack,
+};
+pub use extra::{
+    ATTRIBUTE_NAME_BYTES_MAX, Attribute, ContentDigest, EXTRA_BYTES_MAX, Extra, Node, NodeKind,
+    OWNER_NAME_BYTES_MAX, OwnerName, extras,
 };
 pub use filter::{
     FILTER_LIST_BYTES_MAX, FILTER_PATTERN_BYTES_MAX, FILTERS_MAX, FilterAction, FilterRule, filter_rules,
@@ -54,6 +66,8 @@ pub use job::{
     Close, Code, FetchRequest, Held, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd,
     ObjectOpened, ObjectPlain, Ping,
 };
+pub use options::TreeOptions;
+pub use pattern::{ByteClass, PatternError, PatternText, PatternToken};
 pub use ranges::{CHUNK_RANGES_MAX, ChunkRanges};
 pub use recipe::{RECIPE_CHUNK_BYTES, RECIPE_CHUNKS_MAX, RECIPE_HEAD_BYTES, Recipe, RecipeChunk, RecipeHead};
 pub use replicated::{

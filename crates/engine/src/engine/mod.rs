@@ -21,7 +21,8 @@ use alloc::vec::Vec;
 use dwcp_abi::wire::{Ack, FrameHeader, PackHead};
 
 use crate::io::{
-    Asked, BufferId, FileId, Input, JobKey, LaneId, Output, PackId, PeerId, Source, TaskId, Tell, Time,
+    Asked, BufferId, FileId, Input, JobKey, LaneId, Offered, Output, PackId, PeerId, Source, TaskId, Tell,
+    Time,
 };
 use crate::slab::Slab;
 use receiving::ReceiveJob;
@@ -316,12 +317,13 @@ impl Engine {
     pub fn handle(&mut self, now: Time, input: Input<'_>) {
         self.now = self.now.max(now);
         match input {
-            Input::Send { job, attempt, destination, streams, skip_unchanged } => {
-                self.start_send(job, attempt, destination, streams, skip_unchanged);
+            Input::Send { job, attempt, destination, filters, streams, options } => {
+                let offered = Offered { destination: destination.to_vec(), filters: filters.to_vec() };
+                self.start_send(job, attempt, offered, streams, options);
             }
-            Input::Fetch { job, attempt, sources, filters, streams, skip_unchanged } => {
+            Input::Fetch { job, attempt, sources, filters, streams, options } => {
                 let asked = Asked { sources: sources.to_vec(), filters: filters.to_vec() };
-                self.start_fetch(job, attempt, asked, streams, skip_unchanged);
+                self.start_fetch(job, attempt, asked, streams, options);
             }
             Input::Cancel { job } => self.cancel(job),
             Input::Settings { initial_streams, max_streams, patience } => {
@@ -356,7 +358,9 @@ impl Engine {
             }
             Input::Unclaimed { task } => self.pack_unclaimed(task),
             Input::Committed { job, object, result } => self.committed(job, object, result),
-            Input::Finished { job, result, failures, text } => self.finished(job, result, failures, text),
+            Input::Finished { job, result, failures, text, changes } => {
+                self.finished(job, result, (failures, text, changes));
+            }
             Input::Told { worker, tell } => self.told(worker, tell),
             Input::Tick => self.tick(),
         }

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use dwcp_abi::link::{Counts, Outcome};
 use dwcp_abi::wire::{
-    Code, EARLY_PACKS_MAX, FetchRequest, FrameHeader, FrameKind, JobAbort, JobAccept, JobDone, JobEnd,
-    JobOpen, PACK_HEAD_BYTES, PackHead,
+    CONTROL_PAYLOAD_MAX, Code, EARLY_PACKS_MAX, FRAME_HEADER_BYTES, FetchRequest, FrameHeader, FrameKind,
+    JobAbort, JobAccept, JobDone, JobEnd, JobOpen, PACK_HEAD_BYTES, PackHead, TreeOptions,
 };
 
 use super::pump::flags_of;
@@ -15,7 +15,7 @@ use super::sending::{EMPTY, UNNAMED_FAILURES, bounded};
 use super::storing::ReceiveObject;
 use super::{Engine, Incoming, PAST_MAX, Task};
 use crate::io::{
-    Asked, BufferId, JobKey, LaneId, Leftovers, OpenedObject, Output, Owner, TaskId, Tell, Time,
+    Asked, BufferId, JobKey, LaneId, Leftovers, Offered, OpenedObject, Output, Owner, TaskId, Tell, Time,
 };
 use crate::range::RangeSet;
 
@@ -28,7 +28,7 @@ pub(super) struct ReceiveJob {
     pub(super) heard: Time,
     /// When it was last asked whether the job lives there.
     pub(super) asked: Time,
-    skip_unchanged: bool,
+    options: TreeOptions,
     /// What a local fetch asks for; empty when the peer started the job.
     wanted: Asked,
     pub(super) packs: RangeSet,
@@ -55,11 +55,18 @@ pub(super) enum Stage {
 }
 
 impl Engine {
-    pub(super) fn start_fetch(&mut self, job: JobKey, attempt: u32, asked: Asked, streams: u16, skip: bool) {
+    pub(super) fn start_fetch(
+        &mut self,
+        job: JobKey,
+        attempt: u32,
+        asked: Asked,
+        streams: u16,
+        options: TreeOptions,
+    ) {
         if self.refuse_start(job, attempt, asked.sources.len() + asked.filters.len()) {
             return;
         }
-        self.add_receive(job, attempt, Stage::Asking, skip, asked);
+        self.add_receive(job, attempt, Stage::Asking, options, asked);
         let want = self.streams(job.peer, streams);
         self.want_lanes(job, want);
         self.send_fetch(job);
@@ -68,19 +75,19 @@ impl Engine {
     pub(super) fn send_fetch(&mut self, job: JobKey) {
         let Some(receive) = self.receives.get(&job) else { return };
         let Asked { sources, filters } = receive.wanted.clone();
-        let (attempt, skip_unchanged) = (receive.attempt, receive.skip_unchanged);
-        let fetch = FetchRequest { attempt, skip_unchanged, sources: &sources, filters: &filters };
+        let (attempt, options) = (receive.attempt, receive.options);
+        let fetch = FetchRequest { attempt, options, sources: &sources, filters: &filters };
         self.send_frame((job, attempt), FrameKind::Fetch, &fetch);
     }
 
-    fn add_receive(&mut self, job: JobKey, attempt: u32, stage: Stage, skip_unchanged: bool, wanted: Asked) {
+    fn add_receive(&mut self, job: JobKey, attempt: u32, stage: Stage, options: TreeOptions, wanted: Asked) {
         let receive = ReceiveJob {
             attempt,
             stage,
             started: self.now,
             heard: self.now,
             asked: self.now,
-            skip_unchanged,
+            options,
             wanted,
             packs: RangeSet::new(),
             objects: BTreeMap::new(),
@@ -109,12 +116,12 @@ impl Engine {
                     Stage::Asking if open.packs > 0 => self.abort_receive(job, Code::Again, PACKS_LOST),
                     Stage::Asking => {
                         receive.stage = Stage::Opening;
-                        let (attempt, skip_unchanged) = (receive.attempt, receive.skip_unchanged);
+                        let (attempt, options) = (receive.attempt, receive.options);
                         self.outputs.push_back(Output::OpenReceiver {
                             job,
                             attempt,
-                            destination: None,
-                            skip_unchanged,
+                            offered: None,
+                            options,
                             baselines: open.baselines,
                         });
                     }
@@ -151,13 +158,14 @@ impl Engine {
             );
         }
         self.past.retain(|(past, _, _)| *past != job);
-        self.add_receive(job, attempt, Stage::Opening, open.skip_unchanged, Asked::default());
-        let destination = Some(open.destination.to_vec());
+        self.add_receive(job, attempt, Stage::Opening, open.options, Asked::default());
+        let offered =
+            Some(Offered { destination: open.destination.to_vec(), filters: open.filters.to_vec() });
         self.outputs.push_back(Output::OpenReceiver {
             job,
             attempt,
-            destination,
-            skip_unchanged: open.skip_unchanged,
+            offered,
+            options: open.options,
             baselines: open.baselines,
         });
     }
@@ -308,8 +316,7 @@ impl Engine {
         &mut self,
         job: JobKey,
         result: Result<(), (Code, &str)>,
-        failures: u64,
-        text: &str,
+        (failures, text, changes): (u64, &str, &[u8]),
     ) {
         if let Err((code, text)) = result {
             return self.abort_receive(job, code, text);
@@ -326,16 +333,16 @@ impl Engine {
             (_, text, _) => text,
         };
         let attempt = receive.attempt;
-        let done = JobDone { failures, text: bounded(text) };
+        let done = JobDone { failures, text: bounded(text), changes };
         self.remember((job, attempt), &done);
         self.send_frame((job, attempt), FrameKind::JobDone, &done);
         let outcome = if failures == 0 { Outcome::Done } else { Outcome::Partial };
-        self.end_receive(job, outcome, String::from(text));
+        self.end_receive_with(job, outcome, String::from(text), changes.to_vec());
     }
 
     /// Keeps the last word of a job, in case the lane that carries it dies.
     fn remember(&mut self, (job, attempt): (JobKey, u32), done: &JobDone<'_>) {
-        let mut bytes = [0; 8192];
+        let mut bytes = alloc::vec![0; FRAME_HEADER_BYTES + CONTROL_PAYLOAD_MAX];
         let (kind, sequence) = (FrameKind::JobDone, u64::from(attempt));
         let Ok(length) = dwcp_abi::wire::frame(kind, flags_of(job), job.id, sequence, done, &mut bytes)
         else {
@@ -377,13 +384,26 @@ impl Engine {
     }
 
     pub(super) fn end_receive(&mut self, job: JobKey, outcome: Outcome, text: String) {
+        self.end_receive_with(job, outcome, text, Vec::new());
+    }
+
+    fn end_receive_with(&mut self, job: JobKey, outcome: Outcome, text: String, changes: Vec<u8>) {
         let Some(receive) = self.receives.remove(&job) else { return };
         self.targets.retain(|&(other, _), _| other != job);
         self.tell_others(&Tell::JobGone { job });
         if job.owner == Owner::Local {
             let lanes = receive.lanes_most.max(self.lanes_of(job.peer));
             let (attempt, counts, elapsed_ns) = (receive.attempt, receive.counts, self.now - receive.started);
-            self.outputs.push_back(Output::Ended { job, attempt, outcome, lanes, counts, elapsed_ns, text });
+            self.outputs.push_back(Output::Ended {
+                job,
+                attempt,
+                outcome,
+                lanes,
+                counts,
+                elapsed_ns,
+                text,
+                changes,
+            });
         }
         self.release_lanes(job);
     }

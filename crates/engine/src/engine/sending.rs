@@ -12,19 +12,21 @@ use alloc::vec::Vec;
 use dwcp_abi::link::{Counts, Outcome};
 use dwcp_abi::wire::{
     CHUNK_BYTES, Code, EARLY_PACKS_MAX, FetchRequest, FrameKind, JobAbort, JobAccept, JobDone, JobEnd,
-    JobOpen,
+    JobOpen, TreeOptions,
 };
 
 use super::{Engine, Extent, FullPack, Work};
 use crate::digest::SubtreeDigests;
-use crate::io::{Asked, FileId, FoundObject, Hash, JobKey, Output, Owner, PackId, PeerId, Tell, Time};
+use crate::io::{
+    Asked, FileId, FoundObject, Hash, JobKey, Offered, Output, Owner, PackId, PeerId, Tell, Time,
+};
 use crate::range::RangeSet;
 
 #[derive(Debug)]
 pub(super) struct SendJob {
     pub(super) attempt: u32,
-    destination: Vec<u8>,
-    skip_unchanged: bool,
+    offered: Offered,
+    options: TreeOptions,
     streams: u16,
     started: Time,
     /// When the peer was last heard of.
@@ -96,15 +98,15 @@ impl Engine {
         &mut self,
         job: JobKey,
         attempt: u32,
-        destination: &[u8],
+        offered: Offered,
         streams: u16,
-        skip: bool,
+        options: TreeOptions,
     ) {
-        if self.refuse_start(job, attempt, destination.len()) {
+        if self.refuse_start(job, attempt, offered.destination.len() + offered.filters.len()) {
             return;
         }
-        self.add_send(job, attempt, destination, streams, skip);
-        self.outputs.push_back(Output::OpenScanner { job, asked: None });
+        self.add_send(job, attempt, offered, streams, options);
+        self.outputs.push_back(Output::OpenScanner { job, asked: None, options });
         let want = self.streams_of(job).min(LANES_AT_FIRST);
         self.want_lanes(job, want);
         self.send_job_open(job);
@@ -133,23 +135,16 @@ impl Engine {
                 &JobAbort { code: Code::Busy, text },
             );
         }
-        self.add_send(job, attempt, &[], 0, fetch.skip_unchanged);
-        let asked = Asked { sources: fetch.sources.to_vec(), filters: fetch.filters.to_vec() };
-        self.outputs.push_back(Output::OpenScanner { job, asked: Some(asked) });
+        self.add_send(job, attempt, Offered::default(), 0, fetch.options);
+        let asked = Some(Asked { sources: fetch.sources.to_vec(), filters: fetch.filters.to_vec() });
+        self.outputs.push_back(Output::OpenScanner { job, asked, options: fetch.options });
     }
 
-    fn add_send(
-        &mut self,
-        job: JobKey,
-        attempt: u32,
-        destination: &[u8],
-        streams: u16,
-        skip_unchanged: bool,
-    ) {
+    fn add_send(&mut self, job: JobKey, attempt: u32, offered: Offered, streams: u16, options: TreeOptions) {
         let send = SendJob {
             attempt,
-            destination: destination.to_vec(),
-            skip_unchanged,
+            offered,
+            options,
             streams,
             started: self.now,
             heard: self.now,
@@ -189,7 +184,17 @@ impl Engine {
         };
         let text = String::from(text);
         let (lanes, counts, elapsed_ns) = (0, EMPTY, 0);
-        self.outputs.push_back(Output::Ended { job, attempt, outcome, lanes, counts, elapsed_ns, text });
+        let changes = Vec::new();
+        self.outputs.push_back(Output::Ended {
+            job,
+            attempt,
+            outcome,
+            lanes,
+            counts,
+            elapsed_ns,
+            text,
+            changes,
+        });
         true
     }
 
@@ -239,11 +244,12 @@ impl Engine {
 
     pub(super) fn send_job_open(&mut self, job: JobKey) {
         let Some(send) = self.sends.get(&job) else { return };
-        let destination = send.destination.clone();
-        let (attempt, skip_unchanged) = (send.attempt, send.skip_unchanged);
+        let Offered { destination, filters } = send.offered.clone();
+        let (attempt, options) = (send.attempt, send.options);
         let baselines = self.deltas_pay(job.peer);
         let packs = send.packs_filled - u64::from(send.packs_open);
-        let open = JobOpen { attempt, skip_unchanged, baselines, packs, destination: &destination };
+        let (destination, filters) = (&destination[..], &filters[..]);
+        let open = JobOpen { attempt, options, baselines, packs, destination, filters };
         self.send_frame((job, attempt), FrameKind::JobOpen, &open);
     }
 
@@ -404,7 +410,7 @@ impl Engine {
         if outcome == Outcome::Partial && text.is_empty() {
             text.push_str(UNNAMED_FAILURES);
         }
-        self.end_send(job, outcome, text);
+        self.end_send_with(job, outcome, text, done.changes.to_vec());
     }
 
     /// Ends a job that cannot go on, and tells the peer.
@@ -416,6 +422,10 @@ impl Engine {
     }
 
     pub(super) fn end_send(&mut self, job: JobKey, outcome: Outcome, text: String) {
+        self.end_send_with(job, outcome, text, Vec::new());
+    }
+
+    fn end_send_with(&mut self, job: JobKey, outcome: Outcome, text: String, changes: Vec<u8>) {
         let Some(mut send) = self.sends.remove(&job) else { return };
         for pack in send.work.packs.drain(..) {
             self.outputs.push_back(Output::DropPack { pack: pack.pack });
@@ -436,7 +446,16 @@ impl Engine {
             let elapsed_ns = self.now - send.started;
             let lanes = send.lanes_most.max(self.lanes_of(job.peer));
             let (attempt, counts) = (send.attempt, send.counts);
-            self.outputs.push_back(Output::Ended { job, attempt, outcome, lanes, counts, elapsed_ns, text });
+            self.outputs.push_back(Output::Ended {
+                job,
+                attempt,
+                outcome,
+                lanes,
+                counts,
+                elapsed_ns,
+                text,
+                changes,
+            });
         }
         self.release_lanes(job);
     }
