@@ -155,6 +155,7 @@ impl Node {
                 path: export.as_os_str().as_encoded_bytes(),
                 access: Access::ReadWrite,
                 peers: b"",
+                privileged: false,
             }),
         ];
         for message in messages.iter().chain(more) {

@@ -9,6 +9,7 @@ mod endpoint;
 mod exit;
 mod filters;
 mod follow;
+mod keep;
 mod multicall;
 mod output;
 mod remote;

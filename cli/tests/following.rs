@@ -67,7 +67,7 @@ fn the_request_carries_what_was_asked() {
         "--exclude",
         "*",
         "--delete",
-        "-nc",
+        "-ncaHXA",
     ]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let request = daemon.requests.try_iter().find(|request| request.line == CREATE).unwrap();
@@ -76,6 +76,8 @@ fn the_request_carries_what_was_asked() {
         "direction": "fetch", "peer": "berlin", "sources": ["a:b", "/c"], "destination": "/in",
         "options": {
             "streams": 4, "skip_unchanged": true, "checksum": true, "delete": true, "dry_run": true,
+            "hard_links": true, "xattrs": true, "acls": true, "owner": true, "group": true, "devices": true,
+            "specials": true,
             "filters": [{"include": "*.rs"}, {"exclude": "*"}],
         },
     });

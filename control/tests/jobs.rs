@@ -97,7 +97,8 @@ fn kill_9_of_control_keeps_what_is_left_out() {
     assert_eq!(dataplane.tree, TreeOptions::DELETE.with(TreeOptions::DRY_RUN, true));
 
     // What it has changed outlives control as well, and a peer that says nonsense is not believed.
-    let changes = JobChanges { created: 1, replaced: 0, bytes: 9, deleted: 2, names: b"\x03\x01\0a\x07" };
+    let changes =
+        JobChanges { created: 1, replaced: 0, bytes: 9, deleted: 2, names: b"\x03\x01\0a\x07", notes: b"n" };
     dataplane.changes = vec![0; 64];
     let length = changes.encode(&mut dataplane.changes).unwrap();
     dataplane.changes.truncate(length);

@@ -76,6 +76,8 @@ pub struct Export {
     pub access: Access,
     /// Who; empty = every peer of the plan.
     pub peers: Vec<Vec<u8>>,
+    /// They may also decide owners, set-user-ID bits and devices.
+    pub privileged: bool,
 }
 
 impl Default for Plan {
@@ -118,7 +120,8 @@ impl Export {
     /// When its list of peers is malformed.
     pub fn from_message(message: &dwcp_abi::link::Export<'_>) -> Result<Self, dwcp_abi::codec::CodecError> {
         let peers = strings(message.peers).map(|peer| peer.map(<[u8]>::to_vec)).collect::<Result<_, _>>()?;
-        Ok(Self { name: message.name.to_vec(), path: message.path.to_vec(), access: message.access, peers })
+        let (name, path) = (message.name.to_vec(), message.path.to_vec());
+        Ok(Self { name, path, access: message.access, peers, privileged: message.privileged })
     }
 
     fn admits(&self, peer: &PeerName, wanted: Access) -> bool {
@@ -141,13 +144,13 @@ impl Export {
 }
 
 impl Plan {
-    /// A peer's destination as a place below an export that it may write.
+    /// A peer's destination as a place below an export that it may write, and whether it is privileged there.
     ///
     /// # Errors
     /// What to tell the peer.
-    pub fn destination(&self, peer: &PeerName, path: &[u8]) -> Result<Root, Refusal> {
-        let (directory, below) = self.resolve(peer, path, Access::Write)?;
-        Ok(Root::Export { directory, destination: below.to_vec() })
+    pub fn destination(&self, peer: &PeerName, path: &[u8]) -> Result<(Root, bool), Refusal> {
+        let (export, directory, below) = self.resolve(peer, path, Access::Write)?;
+        Ok((Root::Export { directory, destination: below.to_vec() }, export.privileged))
     }
 
     /// A peer's source below an export that it may read.
@@ -155,7 +158,7 @@ impl Plan {
     /// # Errors
     /// What to tell the peer.
     pub fn source(&self, peer: &PeerName, path: &[u8]) -> Result<Source, Refusal> {
-        let (directory, below) = self.resolve(peer, path, Access::Read)?;
+        let (_, directory, below) = self.resolve(peer, path, Access::Read)?;
         Ok(Source { base: Base::Export(Arc::new(directory)), path: below.to_vec() })
     }
 
@@ -174,7 +177,7 @@ impl Plan {
         peer: &PeerName,
         path: &'a [u8],
         access: Access,
-    ) -> Result<(OwnedFd, &'a [u8]), Refusal> {
+    ) -> Result<(&Export, OwnedFd, &'a [u8]), Refusal> {
         let shown = String::from_utf8_lossy(path);
         let covering = self.exports.iter().filter_map(|export| Some((export, export.below(path)?)));
         // The most specific export decides.
@@ -198,7 +201,7 @@ impl Plan {
         let directory = open(directory, flags, Mode::empty()).map_err(|errno| {
             (Code::NotFound, format!("{shown}: the export's directory cannot be opened at the peer: {errno}"))
         })?;
-        Ok((directory, below))
+        Ok((export, directory, below))
     }
 }
 
@@ -217,6 +220,7 @@ mod tests {
             path: path.as_bytes().to_vec(),
             access: *access,
             peers: peers.iter().map(|peer| peer.as_bytes().to_vec()).collect(),
+            privileged: false,
         });
         Plan { exports: exports.collect(), ..Plan::default() }
     }
@@ -229,7 +233,7 @@ mod tests {
     fn paths_are_covered_by_name_or_by_prefix_and_only_at_a_border() {
         let plan = plan(&[("tmp", "/tmp/", Access::ReadWrite, &[])]);
         let below =
-            |path: &'static [u8]| plan.resolve(&peer("b"), path, Access::Write).map(|(_, below)| below);
+            |path: &'static [u8]| plan.resolve(&peer("b"), path, Access::Write).map(|(_, _, below)| below);
         assert_eq!(below(b"/tmp/x/y").unwrap(), b"x/y");
         assert_eq!(below(b"/tmp").unwrap(), b"");
         assert_eq!(below(b"tmp/x").unwrap(), b"x");

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use dwcp_api::{TransferId, TransferQuery, TransferState};
 
 use crate::filters::Filters;
+use crate::keep::Keep;
 
 /// Arguments of `send`.
 #[derive(Debug, Args)]
@@ -50,6 +51,8 @@ pub(crate) struct Job {
     /// Change nothing, and say what would be sent, replaced and deleted; with -v the first names of it
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) keep: Keep,
     #[command(flatten)]
     pub(crate) filters: Filters,
     /// Print the transfer's id and leave; it goes on in the daemon

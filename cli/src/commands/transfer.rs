@@ -83,14 +83,15 @@ fn checked(request: TransferRequest) -> Result<TransferRequest, Failure> {
 }
 
 fn options(job: &Job) -> TransferOptions {
-    TransferOptions {
+    job.keep.apply(TransferOptions {
         streams: job.streams.unwrap_or(0),
         skip_unchanged: job.skip_unchanged,
         checksum: job.checksum,
         delete: job.delete,
         dry_run: job.dry_run,
         filters: job.filters.0.clone(),
-    }
+        ..TransferOptions::default()
+    })
 }
 
 async fn start(context: &Context, request: &TransferRequest, job: &Job) -> Result<Code, Failure> {

@@ -121,6 +121,14 @@ fn details(transfer: &Transfer) -> String {
         ("checksum", options.checksum),
         ("delete", options.delete),
         ("dry run", options.dry_run),
+        ("hard links", options.hard_links),
+        ("xattrs", options.xattrs),
+        ("acls", options.acls),
+        ("owner", options.owner),
+        ("group", options.group),
+        ("numeric ids", options.numeric_ids),
+        ("devices", options.devices),
+        ("specials", options.specials),
     ];
     let said: Vec<&str> = said.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect();
     if !said.is_empty() {
@@ -161,6 +169,9 @@ fn details(transfer: &Transfer) -> String {
     }
     if let Some(error) = &transfer.error {
         line("Error", &plain(error));
+    }
+    for note in &transfer.notes {
+        line("Note", &plain(note));
     }
     for failure in follow::failures(transfer) {
         line("Failed", &failure);

@@ -111,6 +111,9 @@ impl Follower<'_> {
 
     fn print_end(&self, transfer: &Transfer) -> Result<(), Failure> {
         let id = transfer.id;
+        for note in &transfer.notes {
+            output::error(&format!("dwcp: note: {}", plain(note)));
+        }
         for failure in failures(transfer) {
             output::error(&format!("dwcp: failed: {failure}"));
         }

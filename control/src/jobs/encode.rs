@@ -2,7 +2,7 @@
 use dwcp_abi::codec::{CodecError, Encoded, SHORT_BYTES_MAX};
 use dwcp_abi::link::{Command, FetchJob, JobOptions, SendJob};
 use dwcp_abi::shm::RECORD_BYTES_MAX;
-use dwcp_abi::wire::{self, FilterAction, JobChanges, TreeOptions, changed_names};
+use dwcp_abi::wire::{self, FilterAction, JobChanges, NOTES_BYTES_MAX, TreeOptions, changed_names};
 use dwcp_api::{Change, ChangedName, Changes, Direction, Filter, PathText, TransferOptions};
 
 use super::record::{JobRecord, JobRequest};
@@ -40,6 +40,14 @@ pub(crate) fn tree_options(options: &TransferOptions) -> TreeOptions {
         (TreeOptions::CHECKSUM, options.checksum),
         (TreeOptions::DELETE, options.delete),
         (TreeOptions::DRY_RUN, options.dry_run),
+        (TreeOptions::HARD_LINKS, options.hard_links),
+        (TreeOptions::XATTRS, options.xattrs),
+        (TreeOptions::ACLS, options.acls),
+        (TreeOptions::OWNER, options.owner),
+        (TreeOptions::GROUP, options.group),
+        (TreeOptions::NUMERIC_IDS, options.numeric_ids),
+        (TreeOptions::DEVICES, options.devices),
+        (TreeOptions::SPECIALS, options.specials),
     ];
     wanted.into_iter().fold(TreeOptions::NONE, |tree, (option, wanted)| tree.with(option, wanted))
 }
@@ -52,6 +60,14 @@ pub(crate) fn transfer_options(streams: u16, tree: TreeOptions, filters: Vec<Fil
         checksum: tree.has(TreeOptions::CHECKSUM),
         delete: tree.has(TreeOptions::DELETE),
         dry_run: tree.has(TreeOptions::DRY_RUN),
+        hard_links: tree.has(TreeOptions::HARD_LINKS),
+        xattrs: tree.has(TreeOptions::XATTRS),
+        acls: tree.has(TreeOptions::ACLS),
+        owner: tree.has(TreeOptions::OWNER),
+        group: tree.has(TreeOptions::GROUP),
+        numeric_ids: tree.has(TreeOptions::NUMERIC_IDS),
+        devices: tree.has(TreeOptions::DEVICES),
+        specials: tree.has(TreeOptions::SPECIALS),
         filters,
     }
 }
@@ -59,7 +75,7 @@ pub(crate) fn transfer_options(streams: u16, tree: TreeOptions, filters: Vec<Fil
 /// What a job has changed, for people. None where the dataplane said nothing of it, or nothing that can be read: a peer
 /// may have written it.
 pub(super) fn changes(bytes: &[u8]) -> Option<Changes> {
-    let JobChanges { created, replaced, bytes, deleted, names } = JobChanges::decode(bytes).ok()?;
+    let JobChanges { created, replaced, bytes, deleted, names, notes: _ } = JobChanges::decode(bytes).ok()?;
     let named = |named: dwcp_abi::wire::ChangedName<'_>| {
         let change = match named.change {
             wire::Change::Created => Change::Created,
@@ -70,6 +86,13 @@ pub(super) fn changes(bytes: &[u8]) -> Option<Changes> {
     };
     let names = changed_names(names).map_while(Result::ok).filter_map(named).collect();
     Some(Changes { created, replaced, bytes, deleted, names })
+}
+
+/// What an operator should know of a job though nothing failed: lines that a peer may have written.
+pub(super) fn notes(bytes: &[u8]) -> Vec<String> {
+    let notes = JobChanges::decode(bytes).map_or(&[][..], |changes| changes.notes);
+    let notes = String::from_utf8_lossy(&notes[..notes.len().min(NOTES_BYTES_MAX)]);
+    notes.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 /// Whether the request can be told to the dataplane in one command.

@@ -75,6 +75,11 @@ impl JobRecord {
         }
     }
 
+    /// Whether what was changed is a part of the answer.
+    fn tells_changes(&self) -> bool {
+        self.request.options.delete || self.request.options.dry_run
+    }
+
     /// The document for the API. `pace` is that of a running job.
     pub(crate) fn document(&self, pace: Pace, now_ms: u64) -> Transfer {
         let timestamp = dwcp_api::Timestamp::from_unix_ms;
@@ -113,7 +118,8 @@ impl JobRecord {
             elapsed_seconds,
             error: self.error.clone(),
             failures: Vec::new(),
-            changes: super::encode::changes(&self.changes),
+            changes: self.tells_changes().then(|| super::encode::changes(&self.changes)).flatten(),
+            notes: super::encode::notes(&self.changes),
         }
     }
 }

@@ -31,6 +31,7 @@ pub(super) fn send(
                 path: export.path.as_os_str().as_bytes(),
                 access: access(export.access),
                 peers: &peers,
+                privileged: export.privileged,
             }),
         )?;
     }

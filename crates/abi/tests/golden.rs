@@ -266,7 +266,13 @@ fn setup() {
         buffer_bytes: 0x1112_1314_1516_1718,
         listen: b"[::]:9000",
     };
-    let export = Export { name: b"data", path: b"/srv", access: Access::ReadWrite, peers: b"\x01\0p" };
+    let export = Export {
+        name: b"data",
+        path: b"/srv",
+        access: Access::ReadWrite,
+        peers: b"\x01\0p",
+        privileged: true,
+    };
     let all = [
         Setup::Attach(attach),
         Setup::Transport(transport),

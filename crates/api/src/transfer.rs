@@ -96,6 +96,30 @@ pub struct TransferOptions {
     /// Nothing is written, deleted or sent; `changes` says what would be.
     #[serde(skip_serializing_if = "Not::not")]
     pub dry_run: bool,
+    /// Files with several names have them at the receiver, too.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub hard_links: bool,
+    /// Extended attributes of users (`user.*`).
+    #[serde(skip_serializing_if = "Not::not")]
+    pub xattrs: bool,
+    /// POSIX access control lists; users and groups in them by number.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub acls: bool,
+    /// Owners, and set-user-ID and set-group-ID bits, where the receiver may.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub owner: bool,
+    /// Groups, where the receiver may.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub group: bool,
+    /// Owners and groups by number; else by name, where both ends know it.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub numeric_ids: bool,
+    /// Devices are made as nodes, where the receiver may.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub devices: bool,
+    /// Named pipes and sockets are made as nodes.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub specials: bool,
     /// What is left out: the first rule whose pattern matches a name decides, and a name that none matches is sent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<Filter>,
@@ -334,6 +358,9 @@ pub struct Transfer {
     /// What was or would be changed, once a transfer with `delete` or `dry_run` has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Changes>,
+    /// What an operator should know though nothing failed, such as an option that the receiver could not follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Answer of `GET /api/v1/dwcp/transfers`.

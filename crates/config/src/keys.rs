@@ -183,6 +183,7 @@ pub const EXPORT_KEYS: &[Key<Export>] = keys! { Export;
     "path" => path, Any, Reload, "Absolute path of the directory.";
     "access" => access, Any, Reload, "What peers may do: fetch, send, both.";
     "peers" => peers, Any, Reload, "Which peers may.";
+    "privileged" => privileged, Any, Reload, "Whether peers may also decide owners, set-user-ID bits and device nodes here.";
 };
 
 /// The lists of sections, beside [`KEYS`].

@@ -261,6 +261,8 @@ pub struct Export {
     pub access: Access,
     /// Which peers may.
     pub peers: ExportPeers,
+    /// Whether they may also decide owners, set-user-ID bits and devices.
+    pub privileged: bool,
 }
 
 /// Who may use an export.
@@ -429,6 +431,7 @@ impl Default for Transport {
 
 impl Default for Export {
     fn default() -> Self {
-        Self { name: String::new(), path: PathBuf::new(), access: Access::Read, peers: ExportPeers::All }
+        let (name, path, access) = (String::new(), PathBuf::new(), Access::Read);
+        Self { name, path, access, peers: ExportPeers::All, privileged: false }
     }
 }

@@ -4,6 +4,7 @@
 //! identity stands here too, and how others' are checked ([`pinned`]): both processes show it, and its file is guarded by
 //! what the kernel says of it.
 
+pub mod attributes;
 pub mod buffers;
 pub mod confine;
 pub mod doorbell;

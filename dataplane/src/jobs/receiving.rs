@@ -77,20 +77,27 @@ pub fn start_receiver(node: &Arc<Node>, worker: u16, tree: ReceiveTree) -> std::
 }
 
 fn open(node: &Node, tree: ReceiveTree) -> Result<Receiver, Refusal> {
-    let (root, readable) = match tree.destination {
+    let (root, readable, privileged) = match tree.destination {
         Destination::Exported(path) => {
             let (plan, peer) = (node.plan(), node.peer_name(tree.job.peer));
-            (plan.destination(&peer, &path)?, plan.source(&peer, &path).is_ok())
+            let (root, privileged) = plan.destination(&peer, &path)?;
+            (root, plan.source(&peer, &path).is_ok(), privileged)
         }
-        Destination::Local(destination) => (Root::Local { destination }, true),
+        // The operator has asked for what the peer sends.
+        Destination::Local(destination) => (Root::Local { destination }, true, true),
     };
+    let refused = !privileged && tree.options.needs_privilege();
+    let options = if privileged { tree.options } else { tree.options.unprivileged() };
     // Who may not read there may not hear what is there either.
     let baselines = tree.options.baselines && readable;
     let tag = node.job_tag(tree.job);
     let placed_since = node.first_seen.attempt(tag, tree.attempt);
-    Receiver::open(root, tag, Options { placed_since, baselines, ..tree.options })
-        .map(|receiver| receiver.sparing(tree.filters))
-        .map_err(|error| (error.code(), error.to_string()))
+    let mut receiver = Receiver::open(root, tag, Options { placed_since, baselines, ..options })
+        .map_err(|error| (error.code(), error.to_string()))?;
+    if refused {
+        receiver.note(UNPRIVILEGED);
+    }
+    Ok(receiver.sparing(tree.filters))
 }
 
 struct Store {
@@ -288,7 +295,7 @@ impl Store {
         let (result, failed) = match receiver.finish() {
             Ok(totals) => {
                 let failed = totals.failed_at_end;
-                if self.tells_changes {
+                if self.tells_changes || !totals.changes.notes.as_str().is_empty() {
                     changes = totals.changes.to_bytes();
                 }
                 for failure in totals.failures {
@@ -304,6 +311,8 @@ impl Store {
     }
 }
 
+const UNPRIVILEGED: &str = "owners, set-user-ID bits and devices are not taken over: the export is not `privileged` (see \
+    `exports` at the receiver)";
 /// Packs that one flush makes durable: 16 MiB at most wait for it.
 const PACKS_PER_FLUSH_MAX: usize = 32;
 /// A pack with the worker that it came to, its task there, and the attempt that it is of.

@@ -1,4 +1,5 @@
 //! What a receiver has changed, or would change: exact figures, and the first names.
+use super::notes::Notes;
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{CHANGED_NAMES_BYTES_MAX, Change, ChangedName, JOB_CHANGES_BYTES_MAX, JobChanges};
 
@@ -13,6 +14,8 @@ pub struct Changes {
     pub bytes: u64,
     /// Entries that are deleted, or would be.
     pub deleted: u64,
+    /// What else an operator should know.
+    pub notes: Notes,
     /// As in [`JobChanges::names`].
     names: Vec<u8>,
     is_full: bool,
@@ -39,10 +42,12 @@ impl Changes {
     /// As it travels.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Self { created, replaced, bytes, deleted, names, .. } = self;
+        let Self { created, replaced, bytes, deleted, names, notes, .. } = self;
         let (created, replaced, bytes, deleted) = (*created, *replaced, *bytes, *deleted);
         let mut encoded = vec![0; JOB_CHANGES_BYTES_MAX];
-        let length = JobChanges { created, replaced, bytes, deleted, names }.encode(&mut encoded);
+        let length =
+            JobChanges { created, replaced, bytes, deleted, names, notes: notes.as_str().as_bytes() }
+                .encode(&mut encoded);
         // The names are bounded: there is room.
         encoded.truncate(length.unwrap_or(0));
         encoded

@@ -1,8 +1,9 @@
 //! What stands under a name already, and whether it is what an entry says.
+use super::attributes::Attributes;
 use super::digest::digest_of;
 use super::found::read_from_start;
 use super::metadata::{self, Policy};
-use super::receiver::Options;
+use super::options::Options;
 use dwcp_abi::wire::{Entry, EntryKind, Extra, extras};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -18,7 +19,7 @@ pub(super) fn is_there(options: &Options, parent: impl AsFd, leaf: &[u8], entry:
     // Nobody can set the time of change back, and a rename sets it.
     let placed = options.placed_since.is_some_and(|since| (stat.st_ctime, stat.st_ctime_nsec) >= since);
     if (options.skip_unchanged || placed) && metadata::is_unchanged(&stat, &entry.header) {
-        return Some(Same::All);
+        return Some(Same::SizeAndTime);
     }
     let same_size = u64::try_from(stat.st_size) == Ok(entry.header.size);
     (options.checksum && same_size).then(|| with_content(parent, leaf, entry)).flatten().map(Same::Content)
@@ -27,25 +28,42 @@ pub(super) fn is_there(options: &Options, parent: impl AsFd, leaf: &[u8], entry:
 /// In what a file is the same.
 pub(super) enum Same {
     /// In size and time.
-    All,
+    SizeAndTime,
     /// In content; the file is open.
     Content(OwnedFd),
 }
 
 impl Same {
-    /// Brings time and mode to what the entry says; false where that is not possible.
-    pub(super) fn finish(&self, policy: Policy, entry: &Entry<'_>) -> bool {
+    /// Brings what is taken over beside the content to what the entry says; false where that is not possible.
+    pub(super) fn finish(
+        &self,
+        (policy, attributes): (Policy, &Attributes),
+        (parent, leaf): (impl AsFd, &[u8]),
+        entry: &Entry<'_>,
+    ) -> bool {
+        let finish = |file: &OwnedFd| {
+            attributes.apply(file, entry.extra, entry.name);
+            policy.finish_private(file, &entry.header).is_ok()
+        };
         match self {
-            Self::All => true,
-            Self::Content(file) => policy.finish_private(file, &entry.header).is_ok(),
+            Self::Content(file) => finish(file),
+            // Owners and attributes change without the file's time.
+            Self::SizeAndTime if policy.owns() || attributes.any() => {
+                open(parent, leaf).is_ok_and(|file| finish(&file))
+            }
+            Self::SizeAndTime => true,
         }
     }
 }
 
+fn open(parent: impl AsFd, leaf: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    openat(parent, leaf, flags, Mode::empty())
+}
+
 /// The file of this name, if its content is the entry's.
 fn with_content(parent: impl AsFd, leaf: &[u8], entry: &Entry<'_>) -> Option<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = openat(parent, leaf, flags, Mode::empty()).ok()?;
+    let file = open(parent, leaf).ok()?;
     let stat = fstat(&file).ok().filter(is_regular)?;
     if u64::try_from(stat.st_size) != Ok(entry.header.size) {
         return None;

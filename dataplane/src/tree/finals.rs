@@ -3,8 +3,8 @@
 use dwcp_abi::codec::{Reader, Writer};
 use dwcp_abi::wire::{EntryHeader, EntryKind};
 
-/// Records of 26 bytes and the path, one after the other: about 90 bytes a directory in usual trees, and 6 more
-/// for the order.
+/// Records of 30 bytes, the path and what else is told, one after the other: about 90 bytes a directory in usual trees,
+/// and 6 more for the order.
 #[derive(Debug, Default)]
 pub(super) struct Finals {
     bytes: Vec<u8>,
@@ -22,11 +22,14 @@ impl Finals {
     }
 
     /// Remembers a directory; past the bound it only counts it, in `dropped`.
-    pub(super) fn push(&mut self, header: &EntryHeader, path: &[u8]) {
+    pub(super) fn push(&mut self, header: &EntryHeader, path: &[u8], extra: &[u8]) {
         let mut head = [0; HEAD_BYTES];
         let start = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        let fits = start.saturating_add((HEAD_BYTES + path.len()) as u32) <= self.bytes_max;
-        if !fits || write_head(header, path.len() as u16, &mut Writer::new(&mut head)).is_none() {
+        let fits = start.saturating_add((HEAD_BYTES + path.len() + extra.len()) as u32) <= self.bytes_max;
+        if !fits
+            || write_head(header, (path.len() as u16, extra.len() as u32), &mut Writer::new(&mut head))
+                .is_none()
+        {
             self.dropped += 1;
             return;
         }
@@ -34,6 +37,7 @@ impl Finals {
         self.order.push((depth, start));
         self.bytes.extend_from_slice(&head);
         self.bytes.extend_from_slice(path);
+        self.bytes.extend_from_slice(extra);
     }
 
     /// Orders the records so that [`Finals::last`] meets the deepest first.
@@ -43,7 +47,7 @@ impl Finals {
 
     /// The record at the end of the order: the deepest after a sort, the youngest otherwise (a directory is found
     /// before what is inside it, so that also is deepest first).
-    pub(super) fn last(&self) -> Option<(EntryHeader, &[u8])> {
+    pub(super) fn last(&self) -> Option<(EntryHeader, &[u8], &[u8])> {
         let (_, start) = self.order.last()?;
         read_record(self.bytes.get(*start as usize..)?)
     }
@@ -54,16 +58,17 @@ impl Finals {
     }
 }
 
-fn write_head(header: &EntryHeader, length: u16, writer: &mut Writer<'_>) -> Option<()> {
+fn write_head(header: &EntryHeader, (length, extra): (u16, u32), writer: &mut Writer<'_>) -> Option<()> {
     writer.u32(header.mode).ok()?;
     writer.u32(header.uid).ok()?;
     writer.u32(header.gid).ok()?;
     writer.u32(header.mtime_ns).ok()?;
     writer.i64(header.mtime_s).ok()?;
-    writer.u16(length).ok()
+    writer.u16(length).ok()?;
+    writer.u32(extra).ok()
 }
 
-fn read_record(bytes: &[u8]) -> Option<(EntryHeader, &[u8])> {
+fn read_record(bytes: &[u8]) -> Option<(EntryHeader, &[u8], &[u8])> {
     let mut reader = Reader::new(bytes);
     let mut header = EntryHeader {
         kind: EntryKind::DirectoryFinal,
@@ -78,11 +83,12 @@ fn read_record(bytes: &[u8]) -> Option<(EntryHeader, &[u8])> {
         object: 0,
     };
     header.name_length = reader.u16().ok()?;
+    let extra = reader.u32().ok()?;
     let path = reader.bytes(usize::from(header.name_length)).ok()?;
-    Some((header, path))
+    Some((header, path, reader.bytes(extra as usize).ok()?))
 }
 
-const HEAD_BYTES: usize = 26;
+const HEAD_BYTES: usize = 30;
 
 #[cfg(test)]
 mod tests {
@@ -90,21 +96,21 @@ mod tests {
 
     fn header(mode: u32) -> EntryHeader {
         let record = [0; HEAD_BYTES];
-        let (header, _) = read_record(&record).unwrap();
+        let (header, _, _) = read_record(&record).unwrap();
         EntryHeader { mode, mtime_s: -1, ..header }
     }
 
     #[test]
     fn deepest_come_first_and_the_bound_holds() {
-        let mut finals = Finals::new(3 * HEAD_BYTES as u32 + 6);
+        let mut finals = Finals::new(3 * HEAD_BYTES as u32 + 9);
         for (mode, path) in [(1, &b"a"[..]), (2, b"b/c"), (3, b"bb"), (4, b"x")] {
-            finals.push(&header(mode), path);
+            finals.push(&header(mode), path, &path[..1]);
         }
         assert_eq!(finals.dropped, 1);
         finals.sort_by_depth();
         let mut seen = Vec::new();
-        while let Some((header, path)) = finals.last() {
-            assert_eq!(header.mtime_s, -1);
+        while let Some((header, path, extra)) = finals.last() {
+            assert_eq!((header.mtime_s, extra), (-1, &path[..1]));
             seen.push((header.mode, path.to_vec()));
             finals.pop();
         }

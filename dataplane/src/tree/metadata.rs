@@ -1,9 +1,10 @@
 //! Modes, owners and times: from a file to an entry's header, and from a header to a file.
 use dwcp_abi::wire::{EntryHeader, EntryKind};
 use nix::errno::Errno;
-use nix::sys::stat::{FileStat, Mode, fchmod, futimens};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, UtimensatFlags, fchmod, fchmodat, futimens, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchown};
+use nix::unistd::{Gid, Uid, fchown, fchownat};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What a receiver takes over of a sender's metadata.
@@ -11,16 +12,18 @@ use std::os::fd::{AsFd, OwnedFd};
 pub(super) struct Policy {
     /// Mode bits that are taken over.
     mode_mask: u32,
-    /// Whether owner and group are.
-    owners: bool,
+    /// Whether the owner is.
+    owner: bool,
+    /// Whether the group is.
+    group: bool,
     /// Bits that this process's umask takes from a new file.
     umask: u32,
 }
 
 impl Policy {
     /// Reads this process's umask once: a file that is created with the wanted mode needs no second call.
-    pub(super) fn new(special_bits: bool, owners: bool) -> Self {
-        Self { mode_mask: if special_bits { 0o7777 } else { 0o1777 }, owners, umask: umask() }
+    pub(super) fn new(special_bits: bool, owner: bool, group: bool) -> Self {
+        Self { mode_mask: if special_bits { 0o7777 } else { 0o1777 }, owner, group, umask: umask() }
     }
 
     /// The mode that a file with this header gets.
@@ -64,13 +67,10 @@ impl Policy {
     fn finish(self, file: &OwnedFd, header: &EntryHeader, current: u32, wanted: u32) -> Result<(), Errno> {
         let mut wanted = wanted;
         let mut current = current;
-        if self.owners {
-            let (owner, group) = (Uid::from_raw(header.uid), Gid::from_raw(header.gid));
-            match fchown(file, Some(owner), Some(group)) {
-                Ok(()) => {}
-                // Not permitted: it stays ours, and must then not run with our rights.
-                Err(Errno::EPERM | Errno::EINVAL) => wanted &= 0o1777,
-                Err(errno) => return Err(errno),
+        if self.owner || self.group {
+            // Not permitted: it stays ours, and must then not run with our rights.
+            if !self.own(header, |owner, group| fchown(file, owner, group))? {
+                wanted &= 0o1777;
             }
             current = u32::MAX;
         }
@@ -78,6 +78,55 @@ impl Policy {
             fchmod(file, mode(wanted))?;
         }
         futimens(file, &TimeSpec::UTIME_OMIT, &mtime(header))
+    }
+}
+
+impl Policy {
+    /// Whether owner or group are taken over.
+    pub(super) fn owns(self) -> bool {
+        self.owner || self.group
+    }
+
+    /// Gives what has a name, and is no regular file or directory, its metadata. The mode of a link has no meaning.
+    pub(super) fn finish_named(
+        self,
+        directory: impl AsFd,
+        name: &[u8],
+        header: &EntryHeader,
+    ) -> Result<(), Errno> {
+        if self.owner || self.group {
+            self.own(header, |owner, group| {
+                fchownat(&directory, name, owner, group, AtFlags::AT_SYMLINK_NOFOLLOW)
+            })?;
+        }
+        if header.kind != EntryKind::Symlink {
+            let wanted = mode(self.wanted(header) & 0o1777);
+            fchmodat(&directory, name, wanted, FchmodatFlags::NoFollowSymlink)?;
+        }
+        let omit = TimeSpec::UTIME_OMIT;
+        utimensat(&directory, name, &omit, &mtime(header), UtimensatFlags::NoFollowSymlink)
+    }
+
+    /// Gives a file away as far as that is wanted; whether all of it was permitted.
+    fn own(
+        self,
+        header: &EntryHeader,
+        change: impl Fn(Option<Uid>, Option<Gid>) -> Result<(), Errno>,
+    ) -> Result<bool, Errno> {
+        let owner = self.owner.then(|| Uid::from_raw(header.uid));
+        let group = self.group.then(|| Gid::from_raw(header.gid));
+        match change(owner, group) {
+            Ok(()) => Ok(true),
+            Err(Errno::EPERM | Errno::EINVAL) if owner.is_some() && group.is_some() => {
+                // Groups that this user is in may be given without privilege.
+                match change(None, group) {
+                    Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => Ok(false),
+                    Err(errno) => Err(errno),
+                }
+            }
+            Err(Errno::EPERM | Errno::EINVAL) => Ok(false),
+            Err(errno) => Err(errno),
+        }
     }
 }
 
@@ -138,6 +187,14 @@ pub(super) fn open_up(directory: impl AsFd) -> Result<(), Errno> {
         return Err(Errno::EACCES);
     }
     fchmod(directory, mode(stat.st_mode & 0o7777 | 0o700))
+}
+
+/// Whether this process may give files away (CAP_CHOWN, the first of capabilities(7)). Where the kernel does not say, it
+/// may: the attempt shows.
+pub(super) fn may_chown() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).is_none_or(|held| held & 1 == 1)
 }
 
 /// The umask, read without changing it; all bits where it cannot be read, which costs a call per file.

@@ -1,4 +1,5 @@
 //! Large files at the receiver: open under temporary names until all their bytes have come.
+use super::attributes::Attributes;
 use super::directories::Directory;
 use super::failure::Problem;
 use super::leftovers::Leftovers;
@@ -72,6 +73,8 @@ pub(super) struct OpenObject {
     header: EntryHeader,
     pub(super) path: Vec<u8>,
     leaf: Vec<u8>,
+    /// What its entry tells beside the header.
+    extra: Vec<u8>,
 }
 
 /// How the temporary name of an object is made.
@@ -116,7 +119,7 @@ impl Objects {
         names: &TemporaryNames,
         directory: Arc<Directory>,
         header: EntryHeader,
-        (path, leaf): (&[u8], &[u8]),
+        (path, leaf, extra): (&[u8], &[u8], &[u8]),
         (keeps, baselines): (bool, bool),
     ) -> Result<Opening, Errno> {
         self.leftovers.visit(&directory, names);
@@ -140,8 +143,9 @@ impl Objects {
             self.keys.insert(key);
         }
         let opening = Opening::Write(partly.clone());
-        let (path, leaf) = (path.to_vec(), leaf.to_vec());
-        self.open.insert(header.object, OpenObject { directory, partly, temporary, header, path, leaf });
+        let (path, leaf, extra) = (path.to_vec(), leaf.to_vec(), extra.to_vec());
+        let open = OpenObject { directory, partly, temporary, header, path, leaf, extra };
+        self.open.insert(open.header.object, open);
         Ok(opening)
     }
 
@@ -253,7 +257,7 @@ impl OpenObject {
     pub(super) fn commit(
         &self,
         names: &TemporaryNames,
-        policy: Policy,
+        (policy, attributes): (Policy, &Attributes),
         volumes: &mut Volumes,
     ) -> Result<u64, Problem> {
         let mut space = NameSpace::new();
@@ -264,6 +268,7 @@ impl OpenObject {
         if let Some(partial) = &self.partly.partial {
             partial.cut(self.header.size).map_err(failed("make it complete"))?;
         }
+        attributes.apply(file, &self.extra, &self.path);
         policy.finish_private(file, &self.header).map_err(failed("set its mode and time"))?;
         if volumes.keeps(volume) {
             fsync(file).map_err(failed("flush it to disk"))?;

@@ -1,87 +1,22 @@
 //! The receiver's end: packs become a tree. Nothing is visible under its final name before it is complete,
 //! verified and durable; nothing outside of the root is ever opened.
+use super::attributes::{Attributes, Kinds};
 use super::changes::Changes;
-use super::directories::{Directories, Directory, Making};
-use super::failure::{Failure, Failures, Problem, TreeError};
+use super::directories::{Directories, Making};
+use super::failure::{Failure, Problem, TreeError};
 use super::filters::Filters;
 use super::finals::Finals;
-use super::metadata::{Policy, mode};
+use super::links::Links;
+use super::metadata::{Policy, may_chown, mode};
 use super::name::{Shown, TemporaryNames, has_temporary, split};
 use super::objects::{Objects, OpenedObject};
+use super::options::Options;
+use super::owners::OwnerIds;
 use super::place::{Place, Root, Sole};
-use super::rehearsal::rehearse;
 use super::sent::Sent;
 use super::staged::Staged;
 use super::store::{Done, Store};
-use super::sweep::{Sweep, Sweeping};
-use dwcp_abi::wire::{
-    Code, Entry, EntryHeader, EntryKind, FLAG_LEFT_OUT, FLAG_SOLE, Pack, TreeOptions, open_pack,
-};
-use nix::sys::stat::fstat;
-
-/// What a receiver takes over, and its bounds.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// A regular file that has the size and time of an entry already stays as it is.
-    pub skip_unchanged: bool,
-    /// A regular file that has the content of an entry already stays, with the entry's time and mode.
-    pub checksum: bool,
-    /// Nothing is changed; what would be is counted and named.
-    pub dry_run: bool,
-    /// What the source does not have is deleted in the directories that it has sent, once everything else is there.
-    pub delete: bool,
-    /// What the sender may send differences to is looked for.
-    pub baselines: bool,
-    /// So does one that was put in place after this time, in seconds and nanoseconds since 1970: a former attempt of
-    /// the job has put it there.
-    pub placed_since: Option<(i64, i64)>,
-    /// Set-user-ID and set-group-ID bits are taken over.
-    pub special_bits: bool,
-    /// Owner and group are taken over where that is permitted.
-    pub owners: bool,
-    /// Objects open at once; more are refused.
-    pub objects_max: usize,
-    /// Directories kept open.
-    pub directories_max: usize,
-    /// Bytes kept for directories' final metadata.
-    pub finals_bytes_max: u32,
-    /// Names that can be told from those to delete; with more, nothing is deleted.
-    pub names_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            skip_unchanged: false,
-            checksum: false,
-            dry_run: false,
-            delete: false,
-            baselines: false,
-            placed_since: None,
-            special_bits: false,
-            owners: false,
-            objects_max: 256,
-            directories_max: 32,
-            finals_bytes_max: 64 << 20,
-            names_max: 8 << 20,
-        }
-    }
-}
-
-impl Options {
-    /// What a job asks for.
-    #[must_use]
-    pub fn of(tree: TreeOptions) -> Self {
-        Self {
-            // Whoever wants contents compared does not trust times.
-            skip_unchanged: tree.has(TreeOptions::SKIP_UNCHANGED) && !tree.has(TreeOptions::CHECKSUM),
-            checksum: tree.has(TreeOptions::CHECKSUM),
-            dry_run: tree.has(TreeOptions::DRY_RUN),
-            delete: tree.has(TreeOptions::DELETE),
-            ..Self::default()
-        }
-    }
-}
+use dwcp_abi::wire::{Code, Entry, EntryKind, FLAG_LEFT_OUT, FLAG_SOLE, Pack, open_pack};
 
 /// What came of one pack.
 #[derive(Debug, Default)]
@@ -125,20 +60,24 @@ pub struct Totals {
 /// of which the file itself says what is there. [`Receiver::abandon`] leaves nothing.
 #[derive(Debug)]
 pub struct Receiver {
-    place: Place,
-    names: TemporaryNames,
-    options: Options,
-    policy: Policy,
-    directories: Directories,
-    staged: Staged,
-    objects: Objects,
-    finals: Finals,
+    pub(super) place: Place,
+    pub(super) names: TemporaryNames,
+    pub(super) options: Options,
+    pub(super) policy: Policy,
+    pub(super) directories: Directories,
+    pub(super) staged: Staged,
+    pub(super) objects: Objects,
+    pub(super) finals: Finals,
     /// What a sweep spares, beside what was sent.
-    filters: Filters,
-    sent: Sent,
+    pub(super) filters: Filters,
+    pub(super) sent: Sent,
     /// Failures after which nothing may be deleted: something may be missing here that the source has.
-    errors: u64,
-    totals: Totals,
+    pub(super) errors: u64,
+    /// Hard links that wait for what they lead to.
+    pub(super) links: Links,
+    pub(super) attributes: Attributes,
+    owner_ids: OwnerIds,
+    pub(super) totals: Totals,
 }
 
 impl Receiver {
@@ -150,11 +89,18 @@ impl Receiver {
     pub fn open(root: Root, tag: [u8; 8], options: Options) -> Result<Self, TreeError> {
         let mut directories = Directories::new(options.directories_max);
         let place = Place::find(root, &mut directories)?;
+        let mut totals = Totals::default();
+        let mut options = options;
+        if options.owner && !may_chown() {
+            totals.changes.notes.add(NO_OWNERS);
+            (options.owner, options.special_bits) = (false, false);
+        }
+        let kinds = Kinds { users: options.xattrs, lists: options.acls };
         Ok(Self {
             place,
             names: TemporaryNames::new(tag),
             options,
-            policy: Policy::new(options.special_bits, options.owners),
+            policy: Policy::new(options.special_bits, options.owner, options.group),
             directories,
             staged: Staged::default(),
             objects: Objects::default(),
@@ -162,8 +108,16 @@ impl Receiver {
             filters: Filters::default(),
             sent: Sent::new(options.names_max),
             errors: 0,
-            totals: Totals::default(),
+            links: Links::new(LINKS_BYTES_MAX),
+            attributes: Attributes::new(kinds),
+            owner_ids: OwnerIds::default(),
+            totals,
         })
+    }
+
+    /// Has something said at the job's end, though nothing failed.
+    pub fn note(&mut self, line: &str) {
+        self.totals.changes.notes.add(line);
     }
 
     /// Spares what the job leaves out, where it deletes.
@@ -238,7 +192,8 @@ impl Receiver {
             let failure = Failure { path: Vec::new(), object: Some(object), code: Code::Protocol, text };
             return Err(TreeError::Entry(failure));
         };
-        match open.commit(&self.names, self.policy, &mut self.directories.volumes) {
+        let taken_over = (self.policy, &self.attributes);
+        match open.commit(&self.names, taken_over, &mut self.directories.volumes) {
             Ok(size) => {
                 self.objects.settle(object);
                 self.totals.objects += 1;
@@ -270,83 +225,6 @@ impl Receiver {
     /// Removes whatever is not complete.
     pub fn abandon(mut self) {
         self.objects.discard_all(&self.names);
-    }
-
-    /// Gives directories their final metadata and makes everything durable. Objects that were not committed are
-    /// removed.
-    ///
-    /// # Errors
-    /// [`TreeError::Destination`] where the flush fails: nothing can be said about what is on disk.
-    pub fn finish(mut self) -> Result<Totals, TreeError> {
-        self.errors += self.objects.count() as u64;
-        self.objects.discard_all(&self.names);
-        let mut failures = Failures::default();
-        self.publish()?.into_iter().for_each(|failure| failures.push(failure));
-        self.finals.sort_by_depth();
-        let sweeping = self.sweeping(&mut failures);
-        self.finish_directories(sweeping, &mut failures);
-        if self.finals.dropped > 0 {
-            let text = format!("too many directories: {} keep a provisional mode", self.finals.dropped);
-            failures.push(Problem::new(Code::Busy, b"tree", &text).of(b"tree", None));
-            self.totals.failed += self.finals.dropped;
-        }
-        let flushed = self.directories.volumes.flush();
-        flushed.map_err(|errno| {
-            error(stop(Problem::system(errno, "flush to disk", b"destination")), b"", None)
-        })?;
-        let totals = std::mem::take(&mut self.totals);
-        Ok(Totals { failed_at_end: failures.count, failures: failures.kept, ..totals })
-    }
-
-    /// Whether what the source does not have may go. With anything amiss it stays, as in rsync: what could not be read or
-    /// stored would look like what was removed.
-    fn sweeping(&mut self, failures: &mut Failures) -> Option<Sweeping> {
-        if !self.options.delete {
-            return None;
-        }
-        let text = if self.errors > 0 || self.finals.dropped > 0 {
-            "nothing is deleted, because not all could be transferred: see the other failures"
-        } else if !self.sent.close() {
-            "nothing is deleted: the job has too many names to tell others from them; send its parts one by one"
-        } else {
-            return Some(if self.options.dry_run { Sweeping::Rehearse } else { Sweeping::Delete });
-        };
-        failures.push(Problem::new(Code::Io, b"destination", text).of(b"", None));
-        self.totals.failed += 1;
-        None
-    }
-
-    fn finish_directories(&mut self, sweeping: Option<Sweeping>, failures: &mut Failures) {
-        let Self { place, directories, options, policy, finals, sent, filters, totals, .. } = self;
-        let Some(root) = place.opened() else { return };
-        let before = failures.count;
-        while let Some((header, path)) = finals.last() {
-            let finished = directories.open(root, path, Making::Refuse).and_then(|directory| {
-                if let Some(sweeping) = sweeping {
-                    let changes = &mut totals.changes;
-                    Sweep { sent, filters, sweeping, changes, failures }.directory(&directory, path);
-                }
-                match options.dry_run {
-                    true => Ok(()),
-                    false => finish_directory(directories, &directory, &header, path, *policy),
-                }
-            });
-            // What is not there would have been made, and what is in the way was named.
-            if let Err(problem) =
-                finished.or_else(|problem| if options.dry_run { Ok(()) } else { Err(problem) })
-            {
-                failures.push(problem.of(path, None));
-            }
-            finals.pop();
-        }
-        if let Some(sweeping) = sweeping.filter(|_| sent.root) {
-            let changes = &mut totals.changes;
-            Sweep { sent, filters, sweeping, changes, failures }.directory(root, b"");
-            if sweeping == Sweeping::Delete {
-                directories.volumes.mark(root.volume);
-            }
-        }
-        totals.failed += failures.count - before;
     }
 
     fn stage_entries(&mut self, entries: &[u8], unpacked: &mut Unpacked) -> Result<(), TreeError> {
@@ -406,6 +284,11 @@ impl Receiver {
         if self.options.dry_run {
             return self.rehearse(entry, sole);
         }
+        let entry = &if self.policy.owns() {
+            Entry { header: self.owner_ids.header(entry), ..*entry }
+        } else {
+            *entry
+        };
         let target = self.place.target(&mut self.directories, entry.name, sole)?;
         let directories = &mut self.directories;
         let result = match entry.header.kind {
@@ -414,10 +297,25 @@ impl Receiver {
                 directories.open(&target.root, target.path, made).map(|_| Done::Stored(0))
             }
             EntryKind::DirectoryFinal => {
-                self.finals.push(&entry.header, target.path);
+                self.finals.push(&entry.header, target.path, entry.extra);
                 Ok(Done::Stored(0))
             }
-            EntryKind::InlineFile | EntryKind::Symlink | EntryKind::Object | EntryKind::Failed => {
+            EntryKind::HardLink => {
+                let asked = self.options.hard_links && sole == Sole::No;
+                let fits = asked && self.links.push(target.path, entry.content);
+                match (asked, fits) {
+                    (true, true) => Ok(Done::Stored(0)),
+                    (true, false) => Err(Problem::new(Code::Busy, entry.name, TOO_MANY_LINKS)),
+                    (false, _) => {
+                        Err(Problem::new(Code::Protocol, entry.name, "a hard link that nobody asked for"))
+                    }
+                }
+            }
+            EntryKind::InlineFile
+            | EntryKind::Symlink
+            | EntryKind::Object
+            | EntryKind::Special
+            | EntryKind::Failed => {
                 let (parent, leaf) = split(target.path);
                 let made = Making::Create(mode(0o700));
                 directories.open(&target.root, parent, made).and_then(|parent| {
@@ -425,6 +323,7 @@ impl Receiver {
                         names: &mut self.names,
                         options: &self.options,
                         policy: self.policy,
+                        attributes: &self.attributes,
                         volumes: &mut directories.volumes,
                         staged: &mut self.staged,
                         objects: &mut self.objects,
@@ -437,27 +336,6 @@ impl Receiver {
     }
 }
 
-impl Receiver {
-    fn rehearse(&mut self, entry: &Entry<'_>, sole: Sole) -> Result<Result<Done, Problem>, TreeError> {
-        if entry.header.kind == EntryKind::DirectoryFinal {
-            self.finals.push(&entry.header, entry.name);
-            return Ok(Ok(Done::Stored(0)));
-        }
-        let target = self.place.look(&mut self.directories, entry.name, sole)?;
-        let change = rehearse(&mut self.directories, target.as_ref(), &self.options, entry);
-        Ok(change.map(|change| match change {
-            Some(change) => {
-                let is_file = matches!(entry.header.kind, EntryKind::InlineFile | EntryKind::Object);
-                let bytes = if is_file { entry.header.size } else { 0 };
-                let name = if entry.name.is_empty() { b"." } else { entry.name };
-                self.totals.changes.note(change, name, bytes);
-                Done::Stored(0)
-            }
-            None => Done::Skipped,
-        }))
-    }
-}
-
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.staged.discard(&self.names);
@@ -465,27 +343,19 @@ impl Drop for Receiver {
     }
 }
 
-fn finish_directory(
-    directories: &mut Directories,
-    directory: &Directory,
-    header: &EntryHeader,
-    path: &[u8],
-    policy: Policy,
-) -> Result<(), Problem> {
-    let failed = |errno| Problem::system(errno, "set the directory's mode and time", path);
-    let now = fstat(&directory.descriptor).map_err(failed)?;
-    directories.volumes.mark(directory.volume);
-    policy.finish_directory(&directory.descriptor, header, &now).map_err(failed)
-}
-
-fn stop(problem: Problem) -> Problem {
+pub(super) fn stop(problem: Problem) -> Problem {
     Problem { stops_job: true, ..problem }
 }
 
-fn error(problem: Problem, path: &[u8], object: Option<u64>) -> TreeError {
+pub(super) fn error(problem: Problem, path: &[u8], object: Option<u64>) -> TreeError {
     if problem.stops_job {
         TreeError::Destination(problem.of(path, object))
     } else {
         TreeError::Entry(problem.of(path, object))
     }
 }
+
+/// Memory for hard links: about half a million of them.
+const LINKS_BYTES_MAX: usize = 64 << 20;
+const TOO_MANY_LINKS: &str = "the job has too many hard links to be made: send its parts one by one";
+const NO_OWNERS: &str = "owners are not kept: dwcp-dataplane lacks the right to give files away (CAP_CHOWN)";

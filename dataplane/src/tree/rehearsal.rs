@@ -2,13 +2,15 @@
 use super::directories::{Directories, Making};
 use super::existing::is_there;
 use super::failure::Problem;
+use super::links::is_same;
 use super::name::split;
+use super::options::Options;
 use super::place::Target;
-use super::receiver::Options;
+use super::special;
 use dwcp_abi::wire::{Change, Code, Entry, EntryKind};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, readlinkat};
-use nix::sys::stat::{SFlag, fstatat};
+use nix::sys::stat::{FileStat, SFlag, fstatat};
 use std::os::unix::ffi::OsStrExt;
 
 /// The change that an entry would be; none where all is so already. The target is none where the destination is not there.
@@ -41,7 +43,18 @@ pub(super) fn rehearse(
         EntryKind::Symlink => {
             readlinkat(&*parent, leaf).is_ok_and(|target| target.as_bytes() == entry.content)
         }
+        EntryKind::Special => special::node(entry.extra).is_some_and(|node| special::is_there(&stat, node)),
+        EntryKind::HardLink => is_linked(directories, target, &stat, entry.content),
         EntryKind::InlineFile | EntryKind::Object => is_there(options, &*parent, leaf, entry).is_some(),
     };
     Ok((!is_same).then_some(Change::Replaced))
+}
+
+/// Whether what stands under a name is the file that it is to be another name of.
+fn is_linked(directories: &mut Directories, target: &Target<'_>, stat: &FileStat, to: &[u8]) -> bool {
+    let (parent, leaf) = split(to);
+    let parent = directories.open(&target.root, parent, Making::Refuse);
+    parent.is_ok_and(|parent| {
+        fstatat(&*parent, leaf, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|found| is_same(&found, stat))
+    })
 }

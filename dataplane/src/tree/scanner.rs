@@ -1,27 +1,27 @@
 //! The sender's walk: a tree becomes packs of entries, as many as are asked for and no sooner.
 //!
 //! Memory: one open directory (a descriptor and glibc's 32 KiB) per level of the walk, at most
-//! [`Limits::depth_max`]; one path; and the final metadata of every directory seen, about 90 bytes each, at most
-//! [`Limits::finals_bytes_max`]. Nothing else is remembered.
-use super::digest::digest_of;
+//! [`Limits::depth_max`]; one path; the final metadata of every directory seen, about 90 bytes each, at most
+//! [`Limits::finals_bytes_max`]; and with hard links, files of which not all names have come, at most 64 MiB of them.
+use super::extra::ExtraList;
 use super::failure::{Failure, Problem};
 use super::filters::Filters;
 use super::finals::Finals;
-use super::found::{self, Fingerprint, FoundObject, Quiet, Read, verify_unchanged};
+use super::found::{FoundObject, Quiet};
+use super::links::SeenFiles;
 use super::metadata::{header, no_metadata};
 use super::name::is_temporary;
+use super::owners::OwnerNames;
 use super::source::{OpenedSource, Source};
-use dwcp_abi::codec::Encoded;
 use dwcp_abi::wire::{
-    COMPONENTS_MAX, Code, ContentDigest, EntryHeader, EntryKind, Extra, FLAG_LEFT_OUT, FLAG_SOLE,
-    NAME_BYTES_MAX, PackWriter, TEXT_BYTES_MAX, TreeOptions, check_name,
+    COMPONENTS_MAX, Code, EXTRA_BYTES_MAX, EntryHeader, EntryKind, FLAG_LEFT_OUT, FLAG_SOLE, NAME_BYTES_MAX,
+    PackWriter, TEXT_BYTES_MAX, TreeOptions, check_name,
 };
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, readlinkat};
-use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, SFlag, fstatat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 
 /// Bounds of a scan.
 #[derive(Debug, Clone, Copy)]
@@ -68,20 +68,25 @@ pub struct Filled {
 #[derive(Debug)]
 pub struct Scanner {
     sources: std::vec::IntoIter<Source>,
-    filters: Filters,
-    limits: Limits,
-    tree: TreeOptions,
+    pub(super) filters: Filters,
+    pub(super) limits: Limits,
+    pub(super) tree: TreeOptions,
     /// There is one source, and it is not a directory's contents.
     one_name: bool,
     /// Holds the source that is being walked, unless its contents are.
     top: Option<OwnedFd>,
-    stack: Vec<Frame>,
+    pub(super) stack: Vec<Frame>,
     /// Path of the current item, relative to the destination.
-    path: Vec<u8>,
+    pub(super) path: Vec<u8>,
     /// The current item, when it found no room in the last pack.
     held: Option<Item>,
-    quiet: Quiet,
-    objects: u64,
+    pub(super) quiet: Quiet,
+    pub(super) objects: u64,
+    /// Files with further names that were sent.
+    pub(super) seen: SeenFiles,
+    pub(super) owners: OwnerNames,
+    /// What is to be told of the current item, though it is sent.
+    pub(super) complaint: Option<Problem>,
     finals: Finals,
     /// The first directory whose final metadata found no room, until it is reported.
     first_dropped: Option<Vec<u8>>,
@@ -89,22 +94,23 @@ pub struct Scanner {
     settle: Option<Settle>,
 }
 
-/// Smallest buffer that a pack may be written to: a longest name with a longest text, twice over.
-pub const PACK_BYTES_MIN: usize = 16 << 10;
+/// Smallest buffer that a pack may be written to: a longest name with a longest text, twice over, and the most that an
+/// entry may tell beside.
+pub const PACK_BYTES_MIN: usize = (16 << 10) + EXTRA_BYTES_MAX;
 
-/// Bytes of the record with a digest, and a few more.
-const EXTRA_ROOM: usize = 64;
+/// Memory for files that have further names: about half a million of them.
+const SEEN_BYTES_MAX: usize = 64 << 20;
 
 /// A directory that is being read.
 #[derive(Debug)]
-struct Frame {
+pub(super) struct Frame {
     directory: Dir,
     path_length: usize,
 }
 
 /// What the path stands for.
 #[derive(Debug)]
-enum Item {
+pub(super) enum Item {
     /// A name inside the current directory, and its type where the directory tells.
     Name(Option<Type>),
     /// The destination itself, and the directory whose contents it gets.
@@ -114,10 +120,11 @@ enum Item {
 }
 
 /// What came of an item.
-enum Visited {
+pub(super) enum Visited {
     Packed(u64),
     Object(FoundObject),
-    Directory(OwnedFd, FileStat),
+    /// The directory, its state, and the records for its closing entry.
+    Directory(OwnedFd, FileStat, ExtraList),
     NoRoom,
 }
 
@@ -147,6 +154,9 @@ impl Scanner {
             held: None,
             quiet: Quiet::Allowed,
             objects: 0,
+            seen: SeenFiles::new(SEEN_BYTES_MAX),
+            owners: OwnerNames::default(),
+            complaint: None,
             finals: Finals::new(limits.finals_bytes_max),
             first_dropped: None,
             #[cfg(test)]
@@ -186,11 +196,15 @@ impl Scanner {
             match visited {
                 Ok(Visited::Packed(bytes)) => filled.bytes += bytes,
                 Ok(Visited::Object(object)) => filled.objects.push(object),
-                Ok(Visited::Directory(directory, stat)) => self.enter(directory, &stat),
+                Ok(Visited::Directory(directory, stat, extra)) => self.enter(directory, &stat, &extra),
                 Ok(Visited::NoRoom) | Err(_) => {
                     self.held = Some(item);
+                    self.complaint = None;
                     break;
                 }
+            }
+            if let Some(problem) = self.complaint.take() {
+                self.held.get_or_insert(Item::Broken(problem));
             }
         }
         filled.entries = pack.entries();
@@ -215,8 +229,8 @@ impl Scanner {
             let _room = self.fail(&problem, &mut pack, &mut filled);
         }
         filled.end = loop {
-            let Some((header, path)) = self.finals.last() else { break true };
-            if pack.append(header, path, &[]).is_err() {
+            let Some((header, path, extra)) = self.finals.last() else { break true };
+            if pack.append_with(header, (path, extra), &[]).is_err() {
                 break false;
             }
             self.finals.pop();
@@ -288,149 +302,11 @@ impl Scanner {
         }
     }
 
-    /// Appends the current item to the pack.
-    fn visit(&mut self, item: &Item, pack: &mut PackWriter<'_>) -> Result<Visited, Problem> {
-        let kind = match item {
-            Item::Name(kind) => *kind,
-            Item::Contents(directory) => {
-                let directory = directory.try_clone().map_err(|_| self.problem(Errno::EMFILE))?;
-                return self.visit_directory(directory, pack);
-            }
-            Item::Broken(problem) => {
-                return Err(problem.clone());
-            }
-        };
-        if check_name(&self.path).is_err() {
-            return Err(Problem::new(Code::Io, &self.path, "the path is too long or too deep to be sent"));
-        }
-        let kind = match kind {
-            Some(kind) => Some(kind),
-            None => self.look()?,
-        };
-        match kind {
-            Some(Type::Symlink) => self.visit_link(pack),
-            Some(Type::File | Type::Directory) => self.visit_opened(pack),
-            Some(Type::Fifo | Type::CharacterDevice | Type::BlockDevice | Type::Socket) | None => {
-                Err(self.special())
-            }
-        }
-    }
-
-    fn visit_opened(&mut self, pack: &mut PackWriter<'_>) -> Result<Visited, Problem> {
-        let mut quiet = self.quiet;
-        let opened = found::open(self.parent(), self.leaf(), &mut quiet);
-        self.quiet = quiet;
-        let file = match opened {
-            Ok(file) => file,
-            Err(Errno::ELOOP) => return self.visit_link(pack),
-            Err(Errno::ENXIO) => return Err(self.special()),
-            Err(errno) => return Err(self.problem(errno)),
-        };
-        let stat = fstat(&file).map_err(|errno| self.problem(errno))?;
-        match kind_of(&stat) {
-            Some(Type::Directory) => self.visit_directory(file, pack),
-            Some(Type::File) => self.visit_file(file, stat, pack),
-            _ => Err(self.special()),
-        }
-    }
-
-    fn visit_file(
-        &mut self,
-        file: OwnedFd,
-        stat: FileStat,
-        pack: &mut PackWriter<'_>,
-    ) -> Result<Visited, Problem> {
-        if self.tree.has(TreeOptions::DRY_RUN) {
-            return self.announce(file, &stat, pack);
-        }
-        let place = (self.path.as_slice(), &[][..], self.sole_flag());
-        let settle = || self.settle();
-        let limit = self.limits.inline_bytes_max;
-        match found::read_whole(pack, &file, stat, place, (limit, &settle))
-            .map_err(|errno| self.problem(errno))?
-        {
-            Read::Packed(bytes) => Ok(Visited::Packed(bytes)),
-            Read::NoRoom => Ok(Visited::NoRoom),
-            Read::Changed => Err(self.changed()),
-            Read::Large(stat) => self.announce(file, &stat, pack),
-        }
-    }
-
-    /// Tells of a file whose bytes come by other means, or not at all.
-    fn announce(
-        &mut self,
-        file: OwnedFd,
-        stat: &FileStat,
-        pack: &mut PackWriter<'_>,
-    ) -> Result<Visited, Problem> {
-        // No file is read for nothing.
-        if pack.content_room(&self.path, &[0; EXTRA_ROOM]).is_none() {
-            return Ok(Visited::NoRoom);
-        }
-        let extra = self.digest(&file, stat)?;
-        let (size, object) = (u64::try_from(stat.st_size).unwrap_or(0), self.objects + 1);
-        let flags = self.sole_flag();
-        let header = EntryHeader { flags, size, object, ..header(EntryKind::Object, stat) };
-        if pack.append_with(header, (&self.path, &extra), &[]).is_err() {
-            return Ok(Visited::NoRoom);
-        }
-        self.objects = object;
-        if self.tree.has(TreeOptions::DRY_RUN) {
-            return Ok(Visited::Packed(0));
-        }
-        Ok(Visited::Object(FoundObject { object, file, size, fingerprint: Fingerprint::of(stat) }))
-    }
-
-    /// What is in a file, as a record of its entry, where the receiver wants to know.
-    fn digest(&self, file: &OwnedFd, stat: &FileStat) -> Result<Vec<u8>, Problem> {
-        if !self.tree.has(TreeOptions::CHECKSUM) {
-            return Ok(Vec::new());
-        }
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let digest = digest_of(file, size).map_err(|errno| self.problem(errno))?;
-        // The same look that its bytes would be sent after: a digest of two contents is none.
-        let digest = digest.filter(|_| verify_unchanged(file, &Fingerprint::of(stat)));
-        let digest = digest.ok_or_else(|| self.changed())?;
-        let mut extra = vec![0; EXTRA_ROOM];
-        let length = Extra::Digest(ContentDigest { digest }).encode(&mut extra).unwrap_or(0);
-        extra.truncate(length);
-        Ok(extra)
-    }
-
-    fn changed(&self) -> Problem {
-        let text = "changed while it was read; send it again when nothing writes to it";
-        Problem::new(Code::Changed, &self.path, text)
-    }
-
-    fn visit_link(&mut self, pack: &mut PackWriter<'_>) -> Result<Visited, Problem> {
-        let stat = self.stat()?;
-        let target = readlinkat(self.parent(), self.leaf()).map_err(|errno| self.problem(errno))?;
-        if target.len() > TEXT_BYTES_MAX {
-            return Err(Problem::new(Code::Io, &self.path, "the link's target is too long to be sent"));
-        }
-        let header = EntryHeader { flags: self.sole_flag(), ..header(EntryKind::Symlink, &stat) };
-        match pack.append(header, &self.path, target.as_bytes()) {
-            Ok(()) => Ok(Visited::Packed(0)),
-            Err(_) => Ok(Visited::NoRoom),
-        }
-    }
-
-    fn visit_directory(&mut self, directory: OwnedFd, pack: &mut PackWriter<'_>) -> Result<Visited, Problem> {
-        if self.stack.len() >= self.limits.depth_max {
-            return Err(Problem::new(Code::Io, &self.path, "too many directories inside each other"));
-        }
-        let stat = fstat(&directory).map_err(|errno| self.problem(errno))?;
-        match pack.append(header(EntryKind::Directory, &stat), &self.path, &[]) {
-            Ok(()) => Ok(Visited::Directory(directory, stat)),
-            Err(_) => Ok(Visited::NoRoom),
-        }
-    }
-
     /// Goes on inside a directory that was announced.
-    fn enter(&mut self, directory: OwnedFd, stat: &FileStat) {
+    fn enter(&mut self, directory: OwnedFd, stat: &FileStat, extra: &ExtraList) {
         // The destination itself keeps its metadata: it may be an export's own directory.
         if !self.path.is_empty() {
-            self.finals.push(&header(EntryKind::DirectoryFinal, stat), &self.path);
+            self.finals.push(&header(EntryKind::DirectoryFinal, stat), &self.path, extra.as_bytes());
             if self.finals.dropped == 1 && self.first_dropped.is_none() {
                 self.first_dropped = Some(self.path.clone());
             }
@@ -468,7 +344,7 @@ impl Scanner {
     }
 
     /// The directory that holds the current name.
-    fn parent(&self) -> BorrowedFd<'_> {
+    pub(super) fn parent(&self) -> BorrowedFd<'_> {
         match (self.stack.last(), &self.top) {
             (Some(frame), _) => frame.directory.as_fd(),
             (None, Some(top)) => top.as_fd(),
@@ -477,29 +353,24 @@ impl Scanner {
     }
 
     /// The current name inside [`Scanner::parent`].
-    fn leaf(&self) -> &[u8] {
+    pub(super) fn leaf(&self) -> &[u8] {
         super::name::split(&self.path).1
     }
 
-    fn sole_flag(&self) -> u8 {
+    pub(super) fn sole_flag(&self) -> u8 {
         if self.one_name && self.stack.is_empty() { FLAG_SOLE } else { 0 }
     }
 
-    fn stat(&self) -> Result<FileStat, Problem> {
+    pub(super) fn stat(&self) -> Result<FileStat, Problem> {
         fstatat(self.parent(), self.leaf(), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|errno| self.problem(errno))
     }
 
     /// The type of the current name, where the directory does not tell it.
-    fn look(&self) -> Result<Option<Type>, Problem> {
+    pub(super) fn look(&self) -> Result<Option<Type>, Problem> {
         self.stat().map(|stat| kind_of(&stat))
     }
 
-    fn special(&self) -> Problem {
-        let text = "not a regular file, directory or symbolic link; it is left out";
-        Problem { left_out: true, ..Problem::new(Code::Io, &self.path, text) }
-    }
-
-    fn problem(&self, errno: Errno) -> Problem {
+    pub(super) fn problem(&self, errno: Errno) -> Problem {
         if errno == Errno::ENOENT && !self.stack.is_empty() {
             return Problem::new(Code::Changed, &self.path, "vanished while its directory was read");
         }
@@ -508,10 +379,10 @@ impl Scanner {
 
     #[cfg(not(test))]
     #[expect(clippy::unused_self, reason = "the test's version needs it")]
-    fn settle(&self) {}
+    pub(super) fn settle(&self) {}
 
     #[cfg(test)]
-    fn settle(&self) {
+    pub(super) fn settle(&self) {
         if let Some(Settle(settle)) = &self.settle {
             settle();
         }
@@ -526,11 +397,15 @@ fn next_name(directory: &mut Dir) -> Option<Result<nix::dir::Entry, Errno>> {
     next
 }
 
-fn kind_of(stat: &FileStat) -> Option<Type> {
+pub(super) fn kind_of(stat: &FileStat) -> Option<Type> {
     match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
         SFlag::S_IFDIR => Some(Type::Directory),
         SFlag::S_IFREG => Some(Type::File),
         SFlag::S_IFLNK => Some(Type::Symlink),
+        SFlag::S_IFIFO => Some(Type::Fifo),
+        SFlag::S_IFSOCK => Some(Type::Socket),
+        SFlag::S_IFCHR => Some(Type::CharacterDevice),
+        SFlag::S_IFBLK => Some(Type::BlockDevice),
         _ => None,
     }
 }
@@ -541,6 +416,7 @@ mod tests {
     use super::*;
     use dwcp_abi::wire::{Pack, open_pack};
     use std::fs::{self, File};
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::FileExt;
     use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,18 +1,18 @@
 //! Puts one file, link or object of a pack on disk, under a temporary name where it has to wait.
+use super::attributes::Attributes;
 use super::directories::Directory;
 use super::existing::is_there;
 use super::failure::{Failure, Problem};
-use super::metadata::{self, Policy, mtime};
+use super::metadata::{self, Policy};
 use super::name::{NameSpace, TemporaryNames};
 use super::objects::{Access, Objects, OpenedObject, Opening, create_exclusive};
-use super::receiver::Options;
+use super::options::Options;
+use super::special;
 use super::staged::{Staged, remove};
 use super::volumes::Volumes;
 use dwcp_abi::wire::{Code, Entry, EntryKind};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{UtimensatFlags, utimensat};
-use nix::sys::time::TimeSpec;
 use nix::unistd::{linkat, symlinkat, write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub(super) struct Store<'a> {
     pub(super) names: &'a mut TemporaryNames,
     pub(super) options: &'a Options,
     pub(super) policy: Policy,
+    pub(super) attributes: &'a Attributes,
     pub(super) volumes: &'a mut Volumes,
     pub(super) staged: &'a mut Staged,
     pub(super) objects: &'a mut Objects,
@@ -47,7 +48,10 @@ impl Store<'_> {
             EntryKind::InlineFile => self.inline(parent, leaf, entry),
             EntryKind::Symlink => self.link(parent, leaf, entry),
             EntryKind::Object => self.object(parent, leaf, entry),
-            EntryKind::Directory | EntryKind::DirectoryFinal | EntryKind::Failed => Ok(Done::Skipped),
+            EntryKind::Special => self.special(parent, leaf, entry),
+            EntryKind::Directory | EntryKind::DirectoryFinal | EntryKind::HardLink | EntryKind::Failed => {
+                Ok(Done::Skipped)
+            }
         }
     }
 
@@ -112,6 +116,11 @@ impl Store<'_> {
 
     fn fill(&self, file: &OwnedFd, entry: &Entry<'_>) -> Result<(), Errno> {
         write_all(file, entry.content)?;
+        if self.attributes.any() {
+            // It may have inherited an access list, and have another mode than it was made with.
+            self.attributes.apply(file, entry.extra, entry.name);
+            return self.policy.finish_private(file, &entry.header);
+        }
         self.policy.finish_created(file, &entry.header)
     }
 
@@ -130,9 +139,28 @@ impl Store<'_> {
             other => other,
         }
         .map_err(failed)?;
-        let (omit, time) = (TimeSpec::UTIME_OMIT, mtime(&entry.header));
-        let dated = utimensat(&*parent, temporary, &omit, &time, UtimensatFlags::NoFollowSymlink);
-        dated.inspect_err(|_| remove(&parent, temporary)).map_err(failed)?;
+        let finished = self.policy.finish_named(&*parent, temporary, &entry.header);
+        finished.inspect_err(|_| remove(&parent, temporary)).map_err(failed)?;
+        self.staged.push(parent, number, (entry.name, leaf), None);
+        Ok(Done::Stored(0))
+    }
+
+    fn special(&mut self, parent: Arc<Directory>, leaf: &[u8], entry: &Entry<'_>) -> Result<Done, Problem> {
+        let Some(node) = special::node(entry.extra) else {
+            return Err(Problem::new(Code::Protocol, entry.name, "the sender does not say what it is"));
+        };
+        let allowed = if special::is_device(node) { self.options.devices } else { self.options.specials };
+        if !allowed {
+            return Err(Problem::new(Code::Forbidden, entry.name, NOT_MADE));
+        }
+        let number = self.names.take_number();
+        let mut space = NameSpace::new();
+        let temporary = self.names.inline(number, &mut space);
+        let made = special::make(&parent, temporary, node, (self.policy, &entry.header));
+        made.map_err(|errno| {
+            remove(&parent, temporary);
+            Problem::storage(errno, "make the special file", entry.name, parent.volume)
+        })?;
         self.staged.push(parent, number, (entry.name, leaf), None);
         Ok(Done::Stored(0))
     }
@@ -156,7 +184,7 @@ impl Store<'_> {
             self.names,
             parent,
             entry.header,
-            (entry.name, leaf),
+            (entry.name, leaf, entry.extra),
             (keeps, self.options.baselines),
         );
         opened(created.map_err(|errno| Problem::storage(errno, "make room for it", entry.name, volume))?)
@@ -164,9 +192,13 @@ impl Store<'_> {
 
     /// Whether what is there shall stay.
     fn is_there(&self, parent: &Directory, leaf: &[u8], entry: &Entry<'_>) -> bool {
-        is_there(self.options, parent, leaf, entry).is_some_and(|same| same.finish(self.policy, entry))
+        is_there(self.options, parent, leaf, entry)
+            .is_some_and(|same| same.finish((self.policy, self.attributes), (parent, leaf), entry))
     }
 }
+
+const NOT_MADE: &str = "special files of this kind are not made here: the job must ask for them (--specials, --devices), \
+    and for devices of a peer `privileged` must be set in `exports`";
 
 /// How far a file that was made without a name has come.
 enum Named {

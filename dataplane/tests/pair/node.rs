@@ -37,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) bulk_bytes_per_s: u64,
     /// What the next jobs leave out.
     pub(crate) filters: Vec<u8>,
+    /// Whether peers may decide owners and the like in its export, from the next plan on.
+    pub(crate) privileged: bool,
     /// How jobs that are ordered from now on treat their trees.
     pub(crate) tree: TreeOptions,
     generation: u64,
@@ -129,6 +131,7 @@ impl Node {
             allow: Vec::new(),
             bulk_bytes_per_s: 0,
             filters: Vec::new(),
+            privileged: false,
             tree: TreeOptions::NONE,
             generation: 0,
             shape,
@@ -204,6 +207,7 @@ impl Node {
                 path: export.as_os_str().as_encoded_bytes(),
                 access: Access::ReadWrite,
                 peers: b"",
+                privileged: self.privileged,
             }),
         ];
         messages.extend(peers.iter().map(|peer| {

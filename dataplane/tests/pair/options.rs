@@ -1,5 +1,6 @@
 //! How jobs treat their trees, between two dataplanes.
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use dwcp_abi::codec::Encoded;
@@ -78,4 +79,35 @@ fn a_fetch_compares_contents_and_deletes_here() {
     fetcher.fetch(2, &["data/source", "data/missing"], &into);
     fetcher.end_of(2).assert_says(Outcome::Partial, &["missing", "nothing is deleted"]);
     assert!(into.join("source/stays").exists());
+}
+
+/// What the receiver may not do is said; where the export lets peers, it is done.
+#[test]
+fn an_export_decides_over_owners() {
+    let (directory, mut sender, mut receiver) = pair(CLEAR);
+    let from = directory.path().join("source");
+    tree(&from, &[5_000]);
+    fs::hard_link(from.join("0-5000"), from.join("other")).unwrap();
+    fs::set_permissions(from.join("other"), fs::Permissions::from_mode(0o4755)).unwrap();
+    sender.tree = TreeOptions::OWNER.with(TreeOptions::HARD_LINKS, true);
+    sender.send(1, &[&from], "data");
+    let end = sender.end_of(1);
+    end.assert_done();
+    let notes = String::from_utf8(JobChanges::decode(&end.changes).unwrap().notes.to_vec()).unwrap();
+    assert!(notes.contains("privileged"), "{notes}");
+    let other = receiver.export().join("source/other");
+    let found = |path: &Path| fs::metadata(path).unwrap();
+    assert_eq!((found(&other).mode() & 0o7777, found(&other).nlink()), (0o755, 2));
+
+    receiver.privileged = true;
+    receiver.know(&[sender.named("peer", "")]);
+    sender.send(2, &[&from], "data");
+    let end = sender.end_of(2);
+    end.assert_done();
+    // Root keeps owners; anybody else says that it cannot.
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!((end.changes.len(), found(&other).mode() & 0o7777), (0, 0o4755));
+    } else {
+        assert!(!end.changes.is_empty());
+    }
 }

@@ -162,7 +162,7 @@ fn destinations_and_sources_stay_below_the_export() {
         let base = Base::Export(Arc::clone(&directory));
         let mut scanner =
             Scanner::new(vec![Source { base, path: path.to_vec() }], Filters::default(), Limits::default());
-        let filled = scanner.fill(&mut vec![0; 64 << 10]);
+        let filled = scanner.fill(&mut vec![0; 96 << 10]);
         assert_eq!((filled.entries, filled.failures.len(), filled.objects.len()), (1, 1, 0), "{path:?}");
     }
     arena.check();

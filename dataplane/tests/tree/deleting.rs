@@ -175,6 +175,20 @@ fn what_protects_itself_is_named_and_what_is_only_closed_goes() {
     assert_eq!((report.totals.failures.len(), names(&to)), (0, vec!["a".to_owned()]), "{}", is_root());
 }
 
+/// Where one file answers to two spellings, the names may be those of one entry: they are named and stay.
+#[test]
+fn names_that_differ_in_case_alone_and_are_one_file_stay() {
+    let space = tempfile::tempdir().unwrap();
+    let (from, to) = (space.path().join("from"), space.path().join("to"));
+    fill(&from, &["a"]);
+    fill(&to, &["Read.Me", "OTHER"]);
+    fs::hard_link(to.join("Read.Me"), to.join("rEAD.mE")).unwrap();
+    let report = treated(DELETE, b"", from.join(""), &to);
+    assert_eq!(report.totals.failures.len(), 2, "{:?}", report.totals.failures);
+    assert!(report.totals.failures[0].text.contains("capital letters"));
+    assert_eq!((names(&to).len(), report.totals.changes.deleted), (3, 1));
+}
+
 /// A tree as deep as names can be is deleted without running out of stack or descriptors.
 #[test]
 fn deep_trees_go() {

@@ -4,6 +4,8 @@ mod attacks;
 mod contents;
 mod deleting;
 mod filtering;
+mod keeping;
+mod manifests;
 mod receiving;
 mod rehearsing;
 mod resuming;

@@ -137,7 +137,7 @@ fn a_name_that_the_file_system_refuses_fails_alone() {
 #[test]
 fn metadata_of_too_many_directories_is_reported() {
     let space = tempfile::tempdir().unwrap();
-    let options = Options { finals_bytes_max: 60, ..Options::default() };
+    let options = Options { finals_bytes_max: 64, ..Options::default() };
     let mut receiver = receiver_with(space.path(), options).unwrap();
     let directory = header(EntryKind::Directory);
     let last = EntryHeader { mode: 0o711, ..header(EntryKind::DirectoryFinal) };

@@ -174,7 +174,7 @@ fn set_id_bits_and_owners_need_an_option() {
     nix::unistd::chown(&from.join("program"), Some(1234.into()), Some(4321.into())).unwrap();
     transfer(source(&from), Limits::default(), receiver(&to));
     assert_eq!(fs::metadata(to.join("from/program")).unwrap().uid(), 0);
-    let options = Options { owners: true, ..Options::default() };
+    let options = Options { owner: true, group: true, ..Options::default() };
     transfer(source(&from), Limits::default(), receiver_with(&to, options).unwrap());
     let program = fs::metadata(to.join("from/program")).unwrap();
     assert_eq!((program.uid(), program.gid()), (1234, 4321));

@@ -45,7 +45,7 @@ fn files_that_vanish_during_the_walk_are_reported() {
         fs::write(space.path().join(format!("{number}")), vec![1; 10 << 10]).unwrap();
     }
     let mut scanner = Scanner::new(source(space.path()), Filters::default(), Limits::default());
-    let mut bytes = vec![0; 64 << 10];
+    let mut bytes = vec![0; 96 << 10];
     let first = scanner.fill(&mut bytes);
     assert!(first.failures.is_empty() && !first.end);
     let sent = first.entries - 1;
@@ -84,10 +84,10 @@ fn packs_end_at_their_bounds() {
 #[test]
 fn a_file_that_does_not_fit_a_small_pack_becomes_an_object() {
     let space = tempfile::tempdir().unwrap();
-    fs::write(space.path().join("file"), vec![1; 60 << 10]).unwrap();
+    fs::write(space.path().join("file"), vec![1; 120 << 10]).unwrap();
     let mut scanner = Scanner::new(source(space.path().join("file")), Filters::default(), Limits::default());
-    let filled = scanner.fill(&mut vec![0; 32 << 10]);
-    assert_eq!((filled.objects.len(), filled.objects[0].size), (1, 60 << 10));
+    let filled = scanner.fill(&mut vec![0; 96 << 10]);
+    assert_eq!((filled.objects.len(), filled.objects[0].size), (1, 120 << 10));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn directories_beyond_the_bound_are_reported() {
     }
     let limits = Limits { finals_bytes_max: 200, ..Limits::default() };
     let mut scanner = Scanner::new(source(space.path()), Filters::default(), limits);
-    let mut bytes = vec![0; 64 << 10];
+    let mut bytes = vec![0; 96 << 10];
     assert!(scanner.fill(&mut bytes).end);
     let finals = scanner.fill_finals(&mut bytes);
     assert_eq!(finals.failures.len(), 1);

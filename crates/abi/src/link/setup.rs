@@ -165,6 +165,8 @@ records! {
         pub access: Access,
         /// Names of the peers that may, each `u16` length and bytes; empty = every known peer.
         pub peers: &'a [u8],
+        /// 1 = they may also decide owners, set-user-ID bits and devices.
+        pub privileged: bool,
     }
 
     /// A listener: what connects to it is carried to the peer, which connects it to the target.

@@ -27,6 +27,8 @@ records! {
         pub deleted: u64,
         /// [`ChangedName`]s one after the other, at most [`CHANGED_NAMES_BYTES_MAX`].
         pub names: &'a [u8],
+        /// What an operator should know though nothing failed: lines of UTF-8, at most [`NOTES_BYTES_MAX`].
+        pub notes: &'a [u8],
     }
 
     /// One name.
@@ -39,7 +41,10 @@ records! {
 }
 
 /// Longest [`JobChanges`] in bytes.
-pub const JOB_CHANGES_BYTES_MAX: usize = CHANGED_NAMES_BYTES_MAX + 34;
+pub const JOB_CHANGES_BYTES_MAX: usize = CHANGED_NAMES_BYTES_MAX + NOTES_BYTES_MAX + 36;
+
+/// Longest notes in bytes.
+pub const NOTES_BYTES_MAX: usize = 1024;
 
 /// Longest list of names: it shares a frame, and a record of the ring, with a text about failures.
 pub const CHANGED_NAMES_BYTES_MAX: usize = 8 * 1024 - 64;

@@ -22,7 +22,7 @@ use super::EXTRA_BYTES_MAX;
 use crate::codec::{CodecError, Encoded, Reader, Writer, codes, records};
 
 codes! {
-    /// What an entry is. 6 is reserved for hard links.
+    /// What an entry is.
     pub enum EntryKind: u8 {
         /// A directory, to be made with at least `u+rwx`. The empty name stands for the destination itself.
         Directory = 1,
@@ -34,8 +34,12 @@ codes! {
         Symlink = 4,
         /// All inside a directory has been sent: its final mode and times.
         DirectoryFinal = 5,
+        /// Another name of a regular file; the content is the first one, a path like every entry's.
+        HardLink = 6,
         /// Could not be read by the sender; the content says why.
         Failed = 7,
+        /// A named pipe, a socket or a device: a [`super::Node`] among its records says which.
+        Special = 8,
     }
 }
 
@@ -44,8 +48,8 @@ impl EntryKind {
     #[must_use]
     pub const fn has_content(self) -> bool {
         match self {
-            Self::InlineFile | Self::Symlink | Self::Failed => true,
-            Self::Directory | Self::Object | Self::DirectoryFinal => false,
+            Self::InlineFile | Self::Symlink | Self::HardLink | Self::Failed => true,
+            Self::Directory | Self::Object | Self::DirectoryFinal | Self::Special => false,
         }
     }
 }
@@ -130,6 +134,9 @@ impl<'a> Encoded<'a> for Entry<'a> {
         let content = reader.bytes(length)?;
         if header.kind == EntryKind::Symlink && content.contains(&0) {
             return Err(CodecError::Unknown { field: "byte of a link target", value: 0 });
+        }
+        if header.kind == EntryKind::HardLink {
+            check_name(content)?;
         }
         Ok(Self { header, name, extra, content })
     }
@@ -364,9 +371,9 @@ fn check(header: &EntryHeader, name: &[u8]) -> Result<(), CodecError> {
         return Err(CodecError::TooLarge { field: "nanoseconds of a time", value, max: 999_999_999 });
     }
     let size_max = match header.kind {
-        EntryKind::Directory | EntryKind::DirectoryFinal => 0,
+        EntryKind::Directory | EntryKind::DirectoryFinal | EntryKind::Special => 0,
         EntryKind::InlineFile | EntryKind::Object => FILE_BYTES_MAX,
-        EntryKind::Symlink | EntryKind::Failed => TEXT_BYTES_MAX as u64,
+        EntryKind::Symlink | EntryKind::HardLink | EntryKind::Failed => TEXT_BYTES_MAX as u64,
     };
     if header.size > size_max {
         return Err(CodecError::TooLarge { field: "size of an entry", value: header.size, max: size_max });
@@ -485,6 +492,15 @@ mod tests {
         assert!(whole(EntryHeader { mtime_ns: 1 << 30, ..header(EntryKind::Symlink) }, b"a", b"b").is_err());
         assert!(whole(header(EntryKind::Symlink), b"a", b"b\0c").is_err());
         assert!(whole(header(EntryKind::DirectoryFinal), b"", b"").is_err());
+        assert!(whole(header(EntryKind::HardLink), b"a", b"b/c").is_ok());
+        for target in [&b"../b"[..], b"/b", b"b/", b""] {
+            assert!(whole(header(EntryKind::HardLink), b"a", target).is_err());
+        }
+        assert!(whole(EntryHeader { flags: FLAG_EXTRA, ..header(EntryKind::Failed) }, b"a", b"").is_err());
+        // Records whose length is a lie.
+        assert!(
+            whole(EntryHeader { flags: FLAG_EXTRA, ..header(EntryKind::InlineFile) }, b"a", b"").is_err()
+        );
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub use block::{
     Names, REFERENCE_PLAIN_MAX, ZSTD_LEVEL_MAX,
 };
 pub use changes::{
-    CHANGED_NAMES_BYTES_MAX, Change, ChangedName, JOB_CHANGES_BYTES_MAX, JobChanges, changed_names,
+    CHANGED_NAMES_BYTES_MAX, Change, ChangedName, JOB_CHANGES_BYTES_MAX, JobChanges, NOTES_BYTES_MAX,
+    changed_names,
 };
 pub use chunk::{CHUNK_HEAD_BYTES, ChunkHead, Codec, PACK_HEAD_BYTES, PackHead};
 pub use cluster::{

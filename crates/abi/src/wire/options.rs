@@ -18,9 +18,25 @@ impl TreeOptions {
     pub const DRY_RUN: Self = Self(4);
     /// The receiver keeps files whose content is equal already, whatever their time is.
     pub const CHECKSUM: Self = Self(8);
+    /// Files with several names have them at the receiver, too.
+    pub const HARD_LINKS: Self = Self(16);
+    /// Extended attributes of users.
+    pub const XATTRS: Self = Self(32);
+    /// Access control lists.
+    pub const ACLS: Self = Self(64);
+    /// Owners, and the bits that let a program run as its owner.
+    pub const OWNER: Self = Self(128);
+    /// Groups.
+    pub const GROUP: Self = Self(256);
+    /// Owners and groups by number, whatever they are called.
+    pub const NUMERIC_IDS: Self = Self(512);
+    /// Devices.
+    pub const DEVICES: Self = Self(1024);
+    /// Named pipes and sockets.
+    pub const SPECIALS: Self = Self(2048);
 
     /// Every bit that has a meaning.
-    const KNOWN: u32 = 15;
+    const KNOWN: u32 = 4095;
 
     /// Whether all of `options` are set.
     #[must_use]
