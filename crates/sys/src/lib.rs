@@ -17,6 +17,7 @@ pub mod pinned;
 pub mod proactor;
 pub mod process;
 pub mod queueing;
+pub mod rdma;
 pub mod scheduling;
 pub mod service;
 pub mod shm;

@@ -1,10 +1,12 @@
-//! The first words on a lane: one [`Hello`] of the dialler, one [`Welcome`] or [`Refuse`] of the acceptor.
+//! The first words on a lane: one [`Hello`] of the dialler, one [`Welcome`] or [`Refuse`] of the acceptor. Where both
+//! have [`FEATURE_RDMA`], one [`PairEnd`] or [`Unpaired`] of each follows, the dialler's first.
 //!
 //! ```text
 //! magic "DWCP" │ u16 length of what follows │ u8 kind │ fields …
 //! ```
 //! Spoken by the dataplane's door inside TLS, before any frame. A later version may append fields to a greeting:
 //! what stands behind the known fields is skipped, so that two versions can always agree or refuse by name.
+use super::rdma::{PairEnd, Unpaired};
 use crate::codec::{CodecError, Encoded, Reader, Writer, messages, records};
 
 messages! {
@@ -16,6 +18,10 @@ messages! {
         Welcome(Welcome) = 2,
         /// Of the acceptor: the lane ends here.
         Refuse(Refuse<'a>) = 3,
+        /// Of either end: its queue pair.
+        Pair(PairEnd) = 4,
+        /// Of either end: there will be none.
+        Unpaired(Unpaired<'a>) = 5,
     }
 }
 
@@ -80,6 +86,10 @@ pub const VERSIONS: VersionRange =
 /// Feature bit: what follows the greeting are frames of tunnels ([`super::TunnelFrame`]), not of jobs. The dialler of
 /// such a lane sets it, and goes on only if the acceptor's answer has it, too: a node that knows no tunnels masks it.
 pub const FEATURE_TUNNEL: u64 = 1;
+
+/// Feature bit: this end has an RDMA device for the lane and wants to try it. The dialler says its [`PairEnd`] after a
+/// `Welcome` with this bit, and the acceptor answers with its own; an [`Unpaired`] of either leaves the lane on TCP.
+pub const FEATURE_RDMA: u64 = 2;
 
 /// Code of a [`Refuse`] for want of a common version.
 pub const REFUSE_VERSION: u16 = 1;
@@ -180,6 +190,18 @@ mod tests {
         credit_bytes: 1 << 22,
     };
 
+    const PAIR: PairEnd = PairEnd {
+        queue_pair: 5,
+        packet_sequence: 9,
+        gid: [7; 16],
+        lid: 0,
+        mtu: 4096,
+        memory_address: 4096,
+        memory_key: 1,
+        slots: 16,
+        slot_bytes: 4096,
+    };
+
     fn framed(greeting: &Greeting<'_>) -> Vec<u8> {
         let mut bytes = [0; GREETING_MAX];
         let length = greeting.encode_framed(&mut bytes).expect("fits");
@@ -193,7 +215,9 @@ mod tests {
 
     #[test]
     fn greetings_come_back_as_they_went() {
-        for greeting in [Greeting::Hello(HELLO), Greeting::Welcome(WELCOME), refuse()] {
+        let unpaired = Greeting::Unpaired(Unpaired { text: b"no device" });
+        let pair = Greeting::Pair(PAIR);
+        for greeting in [Greeting::Hello(HELLO), Greeting::Welcome(WELCOME), refuse(), pair, unpaired] {
             let bytes = framed(&greeting);
             assert_eq!(Greeting::decode_framed(&bytes), Ok(Some((greeting, bytes.len()))));
         }
@@ -273,11 +297,15 @@ mod tests {
 
     #[test]
     fn mutated_greetings_never_panic_and_what_is_read_can_be_written() {
-        let originals =
-            [framed(&Greeting::Hello(HELLO)), framed(&Greeting::Welcome(WELCOME)), framed(&refuse())];
+        let originals = [
+            framed(&Greeting::Hello(HELLO)),
+            framed(&Greeting::Welcome(WELCOME)),
+            framed(&refuse()),
+            framed(&Greeting::Pair(PAIR)),
+        ];
         for seed in 1..=20_000_u64 {
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-            let mut bytes = originals[(next(&mut state) % 3) as usize].clone();
+            let mut bytes = originals[(next(&mut state) % 4) as usize].clone();
             for _ in 0..=next(&mut state) % 4 {
                 let at = (next(&mut state) % bytes.len() as u64) as usize;
                 match next(&mut state) % 4 {

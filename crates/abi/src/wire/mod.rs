@@ -25,6 +25,7 @@ mod job;
 mod options;
 mod pattern;
 mod ranges;
+pub mod rdma;
 mod recipe;
 mod replicated;
 mod tunnel;

@@ -145,6 +145,12 @@ impl Pool {
         unsafe { std::slice::from_raw_parts_mut(start, span.length as usize) }
     }
 
+    /// Where a span begins in the mapping. Panics when it leaves its buffer.
+    pub(crate) fn offset_bytes(&self, span: Span) -> usize {
+        self.start_of(span);
+        self.offset_of(span.buffer) + span.start as usize
+    }
+
     /// First byte of a span, for the kernel. Panics when the span leaves its buffer.
     pub(crate) fn start_of(&self, span: Span) -> *mut u8 {
         let capacity = self.capacity_bytes(span.buffer);

@@ -33,6 +33,8 @@ pub(super) struct Entry {
     pub(super) use_count: u32,
     /// Whether the ring's file table holds the descriptor.
     pub(super) registered: bool,
+    /// Whether operations go over a queue pair; the descriptor is the connection beside it.
+    pub(super) paired: bool,
     incoming: Queue,
     outgoing: Queue,
 }
@@ -82,6 +84,7 @@ impl Handles {
             removed: false,
             use_count: 0,
             registered: false,
+            paired: false,
             incoming: Queue::default(),
             outgoing: Queue::default(),
         });

@@ -27,13 +27,34 @@ pub(super) enum Request {
     Silence(u32),
 }
 
-/// An eventfd whose rings become completions.
+/// A descriptor that is listened to.
 #[derive(Debug)]
 pub(super) struct Doorbell {
     pub(super) fd: OwnedFd,
-    /// `None` for the proactor's own waker, which only ends a turn.
-    pub(super) token: Option<u64>,
+    pub(super) ring: Ring,
     pub(super) silenced: bool,
+}
+
+/// What the ring of a doorbell does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ring {
+    /// The proactor's own waker: it only ends a turn.
+    Wakes,
+    /// It becomes a completion with this token.
+    Completes(u64),
+    /// The stream over a queue pair in this slot goes on.
+    Pair(u16, Rung),
+}
+
+/// What became readable of a stream over a queue pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rung {
+    /// Its completion channel.
+    Events,
+    /// The events of its device.
+    Alarm,
+    /// The TCP connection beside it.
+    Line,
 }
 
 pub(super) struct Ledger {
@@ -45,6 +66,9 @@ pub(super) struct Ledger {
     pub(super) woken: bool,
     doorbells: Vec<Option<Doorbell>>,
     pending: VecDeque<Request>,
+    /// Requests for streams over queue pairs.
+    paired: VecDeque<Request>,
+    rung: Vec<(u16, Rung)>,
     ready: VecDeque<Completion>,
     closing: Vec<u16>,
 }
@@ -62,6 +86,8 @@ impl Ledger {
             woken: false,
             doorbells: Vec::with_capacity(DOORBELL_COUNT_MAX),
             pending: VecDeque::with_capacity(request_count),
+            paired: VecDeque::new(),
+            rung: Vec::new(),
             ready: VecDeque::with_capacity(request_count),
             closing: Vec::with_capacity(usize::from(handle_count)),
         }
@@ -110,7 +136,20 @@ impl Ledger {
         self.cancel_where(|operation| operation.token == token);
         for place in 0..self.doorbells.len() as u32 {
             let Some(doorbell) = self.doorbell(place) else { continue };
-            if doorbell.token != Some(token) || doorbell.silenced {
+            if doorbell.ring != Ring::Completes(token) || doorbell.silenced {
+                continue;
+            }
+            doorbell.silenced = true;
+            self.pending.push_back(Request::Silence(place));
+        }
+    }
+
+    /// Stops listening to what belongs to a stream over a queue pair.
+    pub(super) fn silence_pair(&mut self, slot: u16) {
+        self.rung.retain(|(rung, _)| *rung != slot);
+        for place in 0..self.doorbells.len() as u32 {
+            let Some(doorbell) = self.doorbell(place) else { continue };
+            if !matches!(doorbell.ring, Ring::Pair(own, _) if own == slot) || doorbell.silenced {
                 continue;
             }
             doorbell.silenced = true;
@@ -135,13 +174,14 @@ impl Ledger {
         let mut from = 0;
         while let Some(key) = self.operations.find(from, |operation| operation.cancelled) {
             from = key.index + 1;
-            self.pending.push_back(Request::Cancel(key));
+            self.request(key, Request::Cancel(key));
         }
         self.cancel_where(|_| true);
     }
 
-    /// Adds a doorbell; gives the descriptor back when there are too many.
-    pub(super) fn add_doorbell(&mut self, doorbell: Doorbell) -> Result<(), Doorbell> {
+    /// Listens to a descriptor; gives it back when there are too many.
+    pub(super) fn listen(&mut self, fd: OwnedFd, ring: Ring) -> Result<(), Doorbell> {
+        let doorbell = Doorbell { fd, ring, silenced: false };
         let free = self.doorbells.iter().position(Option::is_none);
         let place = free.unwrap_or(self.doorbells.len());
         if place >= DOORBELL_COUNT_MAX {
@@ -172,6 +212,20 @@ impl Ledger {
 
     pub(super) fn has_requests(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// The next request for a stream over a queue pair.
+    pub(super) fn next_paired(&mut self) -> Option<Request> {
+        self.paired.pop_front()
+    }
+
+    pub(super) fn has_paired(&self) -> bool {
+        !self.paired.is_empty()
+    }
+
+    /// What rang of streams over queue pairs.
+    pub(super) fn take_rung(&mut self) -> Vec<(u16, Rung)> {
+        std::mem::take(&mut self.rung)
     }
 
     /// A backend made one step of an operation: so many bytes, or an error. Completes it or asks for the next step.
@@ -208,7 +262,7 @@ impl Ledger {
 
     /// The first operation of a queue goes on, if it was waiting for readiness.
     pub(super) fn resume(&mut self, slot: u16, direction: Direction) {
-        if self.handles.fd(slot).is_none() {
+        if self.handles.fd(slot).is_none() || self.handles.entry(slot).paired {
             return;
         }
         let Some(head) = self.handles.entry(slot).queue(direction).head else { return };
@@ -248,17 +302,23 @@ impl Ledger {
     /// A doorbell rang.
     pub(super) fn ring(&mut self, place: u32) {
         let Some(doorbell) = self.doorbell(place) else { return };
-        match doorbell.token {
-            None => self.woken = true,
-            Some(token) => self.tell(token, Ok(1)),
+        match doorbell.ring {
+            Ring::Wakes => self.woken = true,
+            Ring::Completes(token) => self.tell(token, Ok(1)),
+            Ring::Pair(slot, rung) => {
+                if !self.rung.contains(&(slot, rung)) {
+                    self.rung.push((slot, rung));
+                }
+            }
         }
     }
 
     /// A doorbell is over: silenced or broken.
     pub(super) fn end_doorbell(&mut self, place: u32, errno: Errno) {
         let Some(doorbell) = self.doorbells.get_mut(place as usize).and_then(Option::take) else { return };
-        let Some(token) = doorbell.token else { return };
-        self.tell(token, Err(errno));
+        if let Ring::Completes(token) = doorbell.ring {
+            self.tell(token, Err(errno));
+        }
     }
 
     /// A slot whose handle was removed and whose last operation is over.
@@ -290,7 +350,16 @@ impl Ledger {
     fn start(&mut self, key: Key) {
         let Some(operation) = self.operations.at(key) else { return };
         operation.stage = Stage::Pending;
-        self.pending.push_back(Request::Start(key));
+        self.request(key, Request::Start(key));
+    }
+
+    /// Puts a request where its operation is done: at the backend, or at the streams over queue pairs.
+    fn request(&mut self, key: Key, request: Request) {
+        let Some(operation) = self.operations.at(key) else { return };
+        if self.handles.entry(operation.slot).paired {
+            return self.paired.push_back(request);
+        }
+        self.pending.push_back(request);
     }
 
     fn cancel_where(&mut self, matches: impl Fn(&Operation) -> bool) {
@@ -308,7 +377,7 @@ impl Ledger {
         operation.cancelled = true;
         match operation.stage {
             Stage::Queued | Stage::Pending => self.finish(key, Err(Errno::ECANCELED)),
-            Stage::Running => self.pending.push_back(Request::Cancel(key)),
+            Stage::Running => self.request(key, Request::Cancel(key)),
         }
     }
 
@@ -344,7 +413,8 @@ impl Ledger {
     }
 }
 
-/// Eventfds that one proactor listens to: its waker, the command ring, one per queue pair and some to spare.
-pub(super) const DOORBELL_COUNT_MAX: usize = 64;
+/// Descriptors that one proactor listens to: its waker, the command ring, three for each lane over a queue pair (as many
+/// lanes as a worker may have), and some to spare.
+pub(super) const DOORBELL_COUNT_MAX: usize = 3 * 512 + 64;
 /// Interruptions without progress after which an operation fails with what the kernel said.
 const RETRY_COUNT_MAX: u8 = 16;

@@ -14,6 +14,7 @@ mod handles;
 mod ledger;
 mod operations;
 mod options;
+mod paired;
 mod turn;
 mod uring;
 mod waker;
@@ -32,11 +33,13 @@ pub use self::waker::Waker;
 pub use crate::buffers::{BufferId, Span, Wish};
 
 use self::epoll::Epoll;
-use self::ledger::{Doorbell, Ledger};
+use self::ledger::{Ledger, Ring};
 use self::operations::Kind;
+use self::paired::Pairs;
 use self::turn::Deadline;
 use self::uring::Uring;
 use crate::buffers::{Pool, bytes_total};
+use crate::rdma::QueuePair;
 
 /// The kernel interface that a proactor uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub enum Backend {
 /// ```
 pub struct Proactor {
     driver: Driver,
+    /// Before the ledger, whose buffers they use.
+    pairs: Pairs,
     ledger: Ledger,
     features: Features,
     waker: Waker,
@@ -82,9 +87,9 @@ impl Proactor {
         let waker = Waker::new().map_err(descriptor)?;
         let fd = waker.duplicate_fd().map_err(descriptor)?;
         let mut ledger = Ledger::new(pool, options);
-        let first = ledger.add_doorbell(Doorbell { fd, token: None, silenced: false });
+        let first = ledger.listen(fd, Ring::Wakes);
         assert!(first.is_ok(), "an empty ledger has room for the waker");
-        Ok(Proactor { driver, ledger, features, waker })
+        Ok(Proactor { driver, pairs: Pairs::default(), ledger, features, waker })
     }
 
     /// What the kernel granted and what it refused.
@@ -118,6 +123,25 @@ impl Proactor {
             return Err(AddError::Kernel(errno));
         }
         Ok(handle)
+    }
+
+    /// Takes a queue pair in, with the TCP connection that its ends have met on. Streams' operations on the handle go over
+    /// the pair; `fd` is the connection, which must stay silent and whose end is the stream's.
+    ///
+    /// # Errors
+    /// As of `add`, and when the buffers may not be registered with the device (see RLIMIT_MEMLOCK).
+    pub fn add_pair(&mut self, fd: OwnedFd, pair: QueuePair) -> Result<Handle, AddError> {
+        let (handle, slot) = self.ledger.handles.insert(fd).map_err(|_closed| AddError::Full)?;
+        if let Err(errno) = self.pairs.add(slot, pair, &mut self.ledger) {
+            drop(self.ledger.handles.release(slot));
+            return Err(AddError::Kernel(errno));
+        }
+        Ok(handle)
+    }
+
+    /// Why a stream over a queue pair broke, if it did; until its handle is removed.
+    pub fn pair_trouble(&self, handle: Handle) -> Option<&str> {
+        self.pairs.trouble(self.ledger.handles.slot_of(handle)?)
     }
 
     /// Gives a descriptor up: what is in flight on it is cancelled and still completes (`ECANCELED`, or its result when
@@ -218,8 +242,7 @@ impl Proactor {
     /// # Errors
     /// When there are too many doorbells; the descriptor is then closed.
     pub fn doorbell(&mut self, fd: OwnedFd, token: u64) -> Result<(), AddError> {
-        let doorbell = Doorbell { fd, token: Some(token), silenced: false };
-        self.ledger.add_doorbell(doorbell).map_err(|_closed| AddError::Full)
+        self.ledger.listen(fd, Ring::Completes(token)).map_err(|_closed| AddError::Full)
     }
 
     /// Submits what was prepared and appends completions to `out`, at most [`BATCH_MAX`] of them. Sleeps as `wait` says
@@ -245,6 +268,8 @@ impl Proactor {
 
     /// One round of the backend, with the waker told whether it sleeps.
     fn drive(&mut self, sleep: Option<Duration>) -> Result<(), TurnError> {
+        self.pairs.turn(&mut self.ledger, sleep.is_some());
+        let sleep = sleep.filter(|_| !self.ledger.has_ready());
         let attention = self.waker.attention();
         let asleep = sleep.is_some() && attention.fall_asleep();
         if sleep.is_some() && !asleep {
@@ -264,8 +289,10 @@ impl Proactor {
     /// Closes descriptors whose last operation is over.
     fn close_removed(&mut self) {
         while let Some(slot) = self.ledger.next_closing() {
+            let paired = self.pairs.remove(slot, &mut self.ledger);
             let Some(entry) = self.ledger.handles.release(slot) else { continue };
             match &mut self.driver {
+                _ if paired => {}
                 Driver::Uring(uring) => uring.forget(slot, &entry),
                 Driver::Epoll(epoll) => epoll.forget(&entry.fd),
             }
