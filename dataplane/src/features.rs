@@ -143,8 +143,8 @@ fn count(programs: &Programs, figures: &mut NodeFigures) -> Result<(), Unavailab
     Ok(())
 }
 
-/// Shows the features of the workers and of the kernel's programs to control, and in the log.
-pub fn publish(link: &Link, workers: &[WorkerUp], kernel: &str) {
+/// Shows the features of the workers and `rest` (lines of the kernel's programs and of RDMA) to control, and in the log.
+pub fn publish(link: &Link, workers: &[WorkerUp], rest: &str) {
     let mut text = String::new();
     let cores: Vec<String> =
         workers.iter().map(|worker| worker.core.map_or("any".to_owned(), |core| core.to_string())).collect();
@@ -164,8 +164,7 @@ pub fn publish(link: &Link, workers: &[WorkerUp], kernel: &str) {
             let _written = writeln!(text, "{}\t{state}\t{reason}", feature.name);
         }
     }
-    text.push_str(kernel);
-    text.push_str("rdma\toff\tnot in this version: lanes are TCP connections\n");
+    text.push_str(rest);
     for line in text.lines() {
         let mut fields = line.splitn(3, '\t');
         let (name, state, reason) = (fields.next(), fields.next(), fields.next());

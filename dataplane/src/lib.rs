@@ -15,6 +15,7 @@ pub mod node;
 pub mod packs;
 pub mod paths;
 pub mod plan;
+pub mod rdma;
 pub mod record;
 pub mod tree;
 pub mod tunnel;

@@ -17,6 +17,7 @@ use crate::listeners::Listeners;
 use crate::packs::PackTable;
 use crate::paths::Paths;
 use crate::plan::Plan;
+use crate::rdma::Rdma;
 use crate::tree::Flusher;
 use crate::worker::FileTable;
 
@@ -46,6 +47,8 @@ pub struct Node {
     pub tunnels: OnceLock<crate::tunnel::Tunnels>,
     /// How fast each peer may be sent to.
     pub paths: Mutex<Paths>,
+    /// Whether lanes go over RDMA.
+    pub rdma: Arc<Rdma>,
     /// Addresses that lanes have stood to or from.
     known: Mutex<BTreeSet<IpAddr>>,
     serials: AtomicU64,
@@ -92,6 +95,7 @@ impl Node {
             keeper: Mutex::new(Keeper::default()),
             tunnels: OnceLock::new(),
             paths: Mutex::new(Paths::default()),
+            rdma: Arc::default(),
             known: Mutex::new(BTreeSet::new()),
             serials: AtomicU64::new(0),
             plan: RwLock::new(Arc::new(Plan::default())),

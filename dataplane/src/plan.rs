@@ -30,6 +30,8 @@ pub struct Plan {
     pub tunnel_allow: Vec<TunnelAllow>,
     /// What the kernel programs are to do.
     pub kernel: crate::bpf::Policy,
+    /// Whether lanes may go over RDMA.
+    pub rdma: crate::rdma::Wanted,
 }
 
 /// A listener whose connections go to a peer.
@@ -109,6 +111,7 @@ impl Default for Plan {
             tunnels: Vec::new(),
             tunnel_allow: Vec::new(),
             kernel: crate::bpf::Policy::default(),
+            rdma: crate::rdma::Wanted::not(crate::rdma::NOT_WANTED),
         }
     }
 }

@@ -230,6 +230,7 @@ fn messages_of_the_set_up() {
         Setup<'_>: Setup::Kernel(kernel),
         Setup<'_>: Setup::Class(class),
         Setup<'_>: Setup::Selector(selector),
+        Setup<'_>: Setup::Rdma(Rdma { wanted: true, device: b"mlx5_0", port: 1 }),
         Setup<'_>: Setup::Attach(attach),
         Setup<'_>: Setup::Transport(transport),
         Setup<'_>: Setup::Peer(peer),

@@ -4,12 +4,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use dwcp_abi::link::{
-    Access, Attach, Export, LINK_VERSION, Peer, PlanEnd, Setup, Transport, Tunnel, TunnelAllow,
+    Access, Attach, Export, LINK_VERSION, Peer, PlanEnd, Rdma, Setup, Transport, Tunnel, TunnelAllow,
 };
 use dwcp_config::{Algorithm, Backend, Config, Congestion, Cores, ExportPeers, Hugepages, Workers};
 use dwcp_sys::link::{LinkError, send_message};
 
-/// Sends transport, peers, exports, tunnels, the kernel's part and the plan's end. `tunnels` are those of the configuration and those that
+/// Sends transport, peers, exports, tunnels, the kernel's part, RDMA and the plan's end. `tunnels` are those of the configuration and those that
 /// operators added.
 pub(super) fn send(
     socket: &UnixStream,
@@ -55,6 +55,16 @@ pub(super) fn send(
         )?;
     }
     super::kernel::send(socket, config)?;
+    let transport = &config.transport;
+    send_message(
+        socket,
+        &Setup::Rdma(Rdma {
+            wanted: transport.enable_rdma,
+            device: transport.rdma_device.as_bytes(),
+            // The key table holds it below 256.
+            port: u8::try_from(transport.rdma_port).unwrap_or(1),
+        }),
+    )?;
     send_message(socket, &Setup::PlanEnd(PlanEnd { generation }))
 }
 

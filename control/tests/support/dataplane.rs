@@ -274,7 +274,8 @@ fn serve(socket: &UnixStream, link: &Link, attached: &Attached, plan: &mpsc::Sen
             | Setup::Kernel(_)
             | Setup::Class(_)
             | Setup::TunnelAllow(_)
-            | Setup::Selector(_) => {}
+            | Setup::Selector(_)
+            | Setup::Rdma(_) => {}
             Setup::Peer(peer) => peers.push(String::from_utf8_lossy(peer.name).into_owned()),
             // Nobody may be listening any more.
             Setup::PlanEnd(_) => drop(plan.send(std::mem::take(&mut peers))),

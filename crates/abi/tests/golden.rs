@@ -306,6 +306,7 @@ fn setup() {
             value: 0x5152_5354,
             path: b"a/b",
         }),
+        Setup::Rdma(Rdma { wanted: true, device: b"mlx5_0", port: 2 }),
     ];
     let mut text = format!("version {LINK_VERSION}\nenvelope at most {ENVELOPE_MAX}\n");
     for message in all {
@@ -321,6 +322,7 @@ fn setup() {
             Setup::Kernel(_) => "Kernel",
             Setup::Class(_) => "Class",
             Setup::Selector(_) => "Selector",
+            Setup::Rdma(_) => "Rdma",
         };
         writeln!(text, "{name} {}", hex(&message)).unwrap();
     }

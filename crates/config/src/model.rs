@@ -73,6 +73,9 @@ pub struct Transport {
     pub write_timeout: Duration,
     pub enable_pacing: bool,
     pub pacing_rate: Rate,
+    pub enable_rdma: bool,
+    pub rdma_device: String,
+    pub rdma_port: u16,
 }
 
 /// `compression.*`
@@ -425,6 +428,9 @@ impl Default for Transport {
             enable_pacing: true,
             // A fixed ceiling would hold every faster link back; long paths are paced by what they carry.
             pacing_rate: Rate { bits_per_s: 0 },
+            enable_rdma: false,
+            rdma_device: String::new(),
+            rdma_port: 1,
         }
     }
 }

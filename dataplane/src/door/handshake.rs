@@ -14,20 +14,28 @@
 //! it. So the dialler sends nothing between `Hello` and `Welcome`; the acceptor sends nothing after `Welcome` until
 //! it has received a first frame; and each end reads record by record ([`super::exact`]), the greeting being alone
 //! in its record. The traffic secrets leave rustls with the sequence numbers that stand then.
+//!
+//! Where both ends have RDMA, each says its queue pair after the `Welcome`, the dialler first; the lane's bytes then go
+//! over the pair, and the socket stays silent ([`super::pairing`]).
 use std::io::{self, Write as _};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 
 use dwcp_abi::codec::CodecError;
-use dwcp_abi::wire::hello::{GREETING_MAX, Greeting, Hello, REFUSE_VERSION, Refuse, VersionRange, Welcome};
+use dwcp_abi::wire::hello::{
+    FEATURE_RDMA, GREETING_MAX, Greeting, Hello, REFUSE_VERSION, Refuse, VersionRange, Welcome,
+};
+use dwcp_sys::rdma::{QueuePair, RdmaError};
 use rustls::Connection;
 
 use super::Purpose;
 use super::exact::{ExactError, ExactReader, Step};
+use super::pairing::{Dialler, Pairing};
 use super::plan::{Payload, Plan};
 use super::tls::{ALPN, Tls};
 use super::verify::{Verifier, presented};
 use crate::identity::Fingerprint;
+use crate::rdma::Rdma;
 use crate::record::{LaneSecrets, RecordError};
 
 /// What this node says of itself in a greeting.
@@ -66,6 +74,8 @@ pub(super) struct Greeted {
     pub(super) agreement: Agreement,
     /// `None` where the lane goes on in clear.
     pub(super) secrets: Option<LaneSecrets>,
+    /// `None` where the lane goes over the socket.
+    pub(super) pair: Option<QueuePair>,
 }
 
 /// What the socket must do before the handshake can go on.
@@ -101,6 +111,8 @@ pub(super) enum HandshakeError {
     Refused { code: u16, text: String },
     #[error("secrets: {0}")]
     Secrets(#[from] RecordError),
+    #[error("RDMA: {0}")]
+    Rdma(#[from] RdmaError),
 }
 
 /// One handshake.
@@ -111,6 +123,8 @@ pub(super) struct Handshake {
     incoming: ExactReader,
     received: Vec<u8>,
     terms: Terms,
+    pairing: Pairing,
+    pair: Option<QueuePair>,
     state: State,
 }
 
@@ -122,6 +136,10 @@ enum State {
     Asked { token: u64, purpose: Purpose },
     /// The acceptor, until the `Hello` is here.
     Accepting,
+    /// The acceptor, waiting for the dialler's queue pair.
+    AwaitingPair(Agreement),
+    /// The dialler, waiting for the acceptor's.
+    Paired(Agreement, Dialler),
     /// All is agreed; what is written must still go out.
     Agreed(Agreement),
     /// The refusal must still go out.
@@ -136,21 +154,36 @@ impl Handshake {
         stream: &TcpStream,
         terms: Terms,
         order: (u64, Purpose),
+        rdma: &Arc<Rdma>,
     ) -> Result<Self, HandshakeError> {
         let (token, purpose) = order;
         let (connection, verifier) = tls.dial(expected, stream.peer_addr()?.ip())?;
-        Ok(Self::new(connection.into(), verifier, terms, State::Dialling { token, purpose }))
+        let pairing = Pairing::new(rdma, near(stream)?);
+        Ok(Self::new(connection.into(), verifier, terms, pairing, State::Dialling { token, purpose }))
     }
 
     /// The acceptor's side.
-    pub(super) fn accept(tls: &Tls, plan: Arc<Plan>, terms: Terms) -> Result<Self, HandshakeError> {
+    pub(super) fn accept(
+        tls: &Tls,
+        stream: &TcpStream,
+        plan: Arc<Plan>,
+        terms: Terms,
+        rdma: &Arc<Rdma>,
+    ) -> Result<Self, HandshakeError> {
         let (connection, verifier) = tls.accept(plan)?;
-        Ok(Self::new(connection.into(), verifier, terms, State::Accepting))
+        let pairing = Pairing::new(rdma, near(stream)?);
+        Ok(Self::new(connection.into(), verifier, terms, pairing, State::Accepting))
     }
 
-    fn new(connection: Connection, verifier: Arc<Verifier>, terms: Terms, state: State) -> Self {
-        let incoming = ExactReader::default();
-        Self { connection, verifier, incoming, received: Vec::new(), terms, state }
+    fn new(
+        connection: Connection,
+        verifier: Arc<Verifier>,
+        terms: Terms,
+        pairing: Pairing,
+        state: State,
+    ) -> Self {
+        let (incoming, received) = (ExactReader::default(), Vec::new());
+        Self { connection, verifier, incoming, received, terms, pairing, pair: None, state }
     }
 
     /// Goes on as far as the socket allows. `plan` is the latest: whoever has left it gets no `Welcome`.
@@ -169,7 +202,11 @@ impl Handshake {
                 State::Refusing { theirs } => {
                     return Err(HandshakeError::Version { ours: self.terms.versions, theirs });
                 }
-                State::Dialling { .. } | State::Asked { .. } | State::Accepting => {}
+                State::Dialling { .. }
+                | State::Asked { .. }
+                | State::Accepting
+                | State::AwaitingPair(_)
+                | State::Paired(..) => {}
             }
             match self.incoming.read(stream)? {
                 Step::Waiting => return Ok(Progress::Readable),
@@ -204,7 +241,7 @@ impl Handshake {
                 Some(LaneSecrets::from_extracted(self.connection.dangerous_extract_secrets()?)?)
             }
         };
-        Ok(Greeted { fingerprint, agreement, secrets })
+        Ok(Greeted { fingerprint, agreement, secrets, pair: self.pair })
     }
 
     /// The dialler's `Hello`, as soon as TLS stands.
@@ -278,7 +315,26 @@ impl Handshake {
         match (&self.state, greeting) {
             (State::Accepting, Greeting::Hello(hello)) => self.answer(hello, plan),
             (State::Asked { token, purpose }, Greeting::Welcome(welcome)) => {
-                self.state = State::Agreed(self.accept_welcome(welcome, *token, *purpose)?);
+                let agreement = self.accept_welcome(welcome, *token, *purpose)?;
+                self.agree_as_dialler(agreement)
+            }
+            (State::AwaitingPair(agreement), Greeting::Pair(_) | Greeting::Unpaired(_)) => {
+                let agreement = *agreement;
+                let (answer, pair) = self.pairing.accept(greeting);
+                if let Some(answer) = answer {
+                    self.say(&answer.greeting())?;
+                }
+                self.pair = pair;
+                self.state = State::Agreed(agreement);
+                Ok(())
+            }
+            (State::Paired(agreement, _), Greeting::Pair(_) | Greeting::Unpaired(_)) => {
+                let agreement = *agreement;
+                let State::Paired(_, dialler) = std::mem::replace(&mut self.state, State::Agreed(agreement))
+                else {
+                    return Ok(());
+                };
+                self.pair = dialler.connect(greeting)?;
                 Ok(())
             }
             (State::Asked { .. }, Greeting::Refuse(refuse)) => Err(HandshakeError::Refused {
@@ -289,6 +345,8 @@ impl Handshake {
                 State::Dialling { .. }
                 | State::Asked { .. }
                 | State::Accepting
+                | State::AwaitingPair(_)
+                | State::Paired(..)
                 | State::Agreed(_)
                 | State::Refusing { .. },
                 _,
@@ -300,8 +358,11 @@ impl Handshake {
     fn answer(&mut self, hello: Hello, plan: &Plan) -> Result<(), HandshakeError> {
         self.check_alpn()?;
         let presented = presented(&self.verifier).ok_or(HandshakeError::Order("nobody was authenticated"))?;
-        if plan.by_fingerprint(&presented).is_none() {
+        let Some(peer) = plan.by_fingerprint(&presented) else {
             return Err(HandshakeError::Identity { presented });
+        };
+        if Purpose::of(hello.features) == Purpose::Jobs && self.pairing.offers(&peer.name) {
+            self.terms.features |= FEATURE_RDMA;
         }
         let Some(version) = self.terms.versions.common(hello.versions) else {
             return self.refuse(hello.versions);
@@ -316,7 +377,7 @@ impl Handshake {
             credit_bytes: self.terms.credit_bytes,
         };
         self.say(&Greeting::Welcome(welcome))?;
-        self.state = State::Agreed(Agreement {
+        let agreement = Agreement {
             version,
             features: welcome.features,
             instance: hello.instance,
@@ -324,7 +385,22 @@ impl Handshake {
             payload: if clear { LanePayload::Clear } else { LanePayload::Encrypted },
             chunk_length_max: hello.chunk_length_max.min(self.terms.chunk_length_max),
             credit_bytes: hello.credit_bytes,
-        });
+        };
+        let paired = agreement.features & FEATURE_RDMA != 0;
+        self.state = if paired { State::AwaitingPair(agreement) } else { State::Agreed(agreement) };
+        Ok(())
+    }
+
+    /// Where both ends have RDMA, says this node's queue pair, or that there will be none.
+    fn agree_as_dialler(&mut self, agreement: Agreement) -> Result<(), HandshakeError> {
+        self.state = State::Agreed(agreement);
+        if agreement.features & FEATURE_RDMA != 0 {
+            let (said, dialler) = self.pairing.offer();
+            self.say(&said.greeting())?;
+            if let Some(dialler) = dialler {
+                self.state = State::Paired(agreement, dialler);
+            }
+        }
         Ok(())
     }
 
@@ -371,6 +447,11 @@ impl Handshake {
             credit_bytes: welcome.credit_bytes,
         })
     }
+}
+
+/// This node's address of a connection.
+fn near(stream: &TcpStream) -> io::Result<IpAddr> {
+    Ok(stream.local_addr()?.ip())
 }
 
 /// Gives rustls one record, and lets it work on it.

@@ -13,6 +13,7 @@ mod dial;
 mod exact;
 mod handshake;
 mod outcome;
+mod pairing;
 mod parting;
 mod plan;
 mod report;
@@ -30,6 +31,7 @@ use std::{fmt, io};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use dwcp_abi::wire::hello::{FEATURE_TUNNEL, VERSIONS, VersionRange};
+use dwcp_sys::rdma::QueuePair;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 pub use counters::{Counters, Figures};
@@ -37,6 +39,7 @@ pub use plan::{Payload, PeerName, Plan, PlanPeer, SocketOptions};
 
 use crate::identity::Identity;
 use crate::listeners::Listeners;
+use crate::rdma::Rdma;
 use crate::record::LaneSecrets;
 use accept::Gate;
 
@@ -59,6 +62,8 @@ pub struct DoorConfig {
     pub credit_bytes: u64,
     /// Bounds.
     pub limits: DoorLimits,
+    /// Whether lanes may go over RDMA.
+    pub rdma: Arc<Rdma>,
 }
 
 /// Bounds of a door.
@@ -104,6 +109,8 @@ pub struct LaneReady {
     pub credit_bytes: u64,
     /// Keys of the record layer; `None` where both ends have agreed to go on in clear.
     pub secrets: Option<LaneSecrets>,
+    /// What the lane's bytes go over; `None` = the socket. With it the socket must stay silent.
+    pub pair: Option<QueuePair>,
     /// The other end of the socket.
     pub remote: SocketAddr,
 }
@@ -279,6 +286,7 @@ impl DoorConfig {
             chunk_length_max,
             credit_bytes,
             limits,
+            rdma: Arc::default(),
         }
     }
 }

@@ -29,7 +29,7 @@ impl Turn {
     }
 
     fn hand_over(&mut self, stream: TcpStream, remote: SocketAddr, origin: &Origin, greeted: Greeted) {
-        let Greeted { fingerprint, agreement, secrets } = greeted;
+        let Greeted { fingerprint, agreement, secrets, pair } = greeted;
         let peer = self.plan.by_fingerprint(&fingerprint).map(|peer| peer.name.clone());
         let expected = match origin {
             Origin::Dialled(dial) => Some(&dial.peer.name),
@@ -53,6 +53,7 @@ impl Turn {
             chunk_length_max: agreement.chunk_length_max,
             credit_bytes: agreement.credit_bytes,
             secrets,
+            pair,
             remote,
         });
     }
@@ -69,6 +70,9 @@ impl Turn {
     }
 
     fn report_failure(&mut self, origin: &Origin, remote: SocketAddr, error: &HandshakeError) {
+        if let (HandshakeError::Rdma(why), Origin::Dialled(dial)) = (error, origin) {
+            self.rdma().broke(&dial.peer.name, &why.to_string(), Instant::now());
+        }
         let verdict = report::verdict(error);
         self.parts.counters.count(verdict);
         match origin {

@@ -114,7 +114,8 @@ fn kind(error: &HandshakeError) -> DialFailure {
         | HandshakeError::Greeting(_)
         | HandshakeError::Order(_)
         | HandshakeError::Refused { .. }
-        | HandshakeError::Secrets(_) => DialFailure::Broken,
+        | HandshakeError::Secrets(_)
+        | HandshakeError::Rdma(_) => DialFailure::Broken,
     }
 }
 

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
+use dwcp_abi::wire::hello::FEATURE_RDMA;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
@@ -24,6 +25,7 @@ use super::resolve::Resolver;
 use super::tls::Tls;
 use super::{DialFailed, DialFailure, DialOrder, Direction, DoorConfig, LaneSink, Order, Purpose, socket};
 use crate::identity::{Fingerprint, Identity};
+use crate::rdma::Rdma;
 
 /// What the thread is made of.
 pub(super) struct Parts {
@@ -220,8 +222,9 @@ impl Turn {
             self.parts.counters.count_turned_away();
             return self.warn(|| tracing::warn!(%remote, "too many unfinished connections of one source"));
         }
+        let terms = self.terms(Purpose::Tunnels);
         let handshake =
-            match Handshake::accept(&self.tls, Arc::clone(&self.plan), self.terms(Purpose::Tunnels)) {
+            match Handshake::accept(&self.tls, &stream, Arc::clone(&self.plan), terms, &self.config.rdma) {
                 Ok(handshake) => Box::new(handshake),
                 Err(error) => {
                     self.parts.counters.count(Verdict::Failed);
@@ -263,7 +266,12 @@ impl Turn {
             return self.connect_failed(attempt, &error);
         }
         let (expected, token, purpose) = (dial.peer.fingerprint, dial.token, dial.purpose);
-        match Handshake::dial(&self.tls, expected, &attempt.stream, self.terms(purpose), (token, purpose)) {
+        let rdma = &self.config.rdma;
+        let mut terms = self.terms(purpose);
+        if purpose == Purpose::Jobs && rdma.offers(&dial.peer.name, Instant::now()) {
+            terms.features |= FEATURE_RDMA;
+        }
+        match Handshake::dial(&self.tls, expected, &attempt.stream, terms, (token, purpose), rdma) {
             Ok(handshake) => {
                 attempt.phase =
                     Phase::Greeting { handshake: Box::new(handshake), wanted: Progress::Writable };
@@ -321,6 +329,10 @@ impl Turn {
         // Rounded up, so that the deadline has passed when poll returns.
         let wait = until.saturating_duration_since(now) + Duration::from_millis(1);
         PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
+    }
+
+    pub(super) fn rdma(&self) -> &Rdma {
+        &self.config.rdma
     }
 
     fn count(&self, direction: Direction) -> usize {

@@ -2,12 +2,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_abi::bpf::Class;
 use dwcp_abi::codec::CodecError;
 use dwcp_abi::link::Setup;
 
 use crate::door::{Payload, PeerName, PlanPeer, SocketOptions};
 use crate::identity::Fingerprint;
 use crate::plan::{Export, Peer, Plan, Tunnel, TunnelAllow};
+use crate::rdma::Wanted;
 
 /// Entries that each list of a plan may have.
 const PEERS_MAX: usize = 4096;
@@ -61,9 +63,15 @@ impl Builder {
                 check("selectors", self.plan.kernel.selectors.len())?;
                 self.plan.kernel.add_selector(selector)?;
             }
+            Setup::Rdma(rdma) => self.plan.rdma = Wanted::from_message(rdma),
             Setup::PlanEnd(end) => {
                 let mut plan = std::mem::take(&mut self.plan);
                 plan.generation = end.generation;
+                if plan.transport.pacing_bytes_per_s > 0
+                    || plan.kernel.classes[Class::Bulk as usize].flow_bytes_per_s > 0
+                {
+                    plan.rdma.refuse_paced();
+                }
                 return Ok(Some(plan));
             }
         }

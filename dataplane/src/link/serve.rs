@@ -131,7 +131,9 @@ struct Server {
 struct Vitals {
     published: Option<Instant>,
     kernel: features::Kernel,
-    /// What was last said of the kernel programs.
+    /// What the last plan made of the kernel programs.
+    said_of_kernel: String,
+    /// What was last said of them and of RDMA.
     said: String,
 }
 
@@ -186,7 +188,12 @@ impl Server {
         let identity = &self.identity;
         if self.running.is_none() && attach.version == LINK_VERSION {
             let running = Running::start(&attach, identity, self.instance, &self.state, &self.listeners)?;
-            features::publish(&running.link, &running.workers, "ebpf classifier\toff\tno plan came yet\n");
+            let kernel = "ebpf classifier\toff\tno plan came yet\n";
+            features::publish(
+                &running.link,
+                &running.workers,
+                &format!("{kernel}{}", running.node.rdma.line()),
+            );
             self.running = Some(running);
         }
         let workers = self.running.as_ref().map_or(0, |running| running.link.workers.len()) as u16;
@@ -237,22 +244,30 @@ impl Server {
                     exports = plan.exports.len(),
                     "plan"
                 );
+                running.node.rdma.want(plan.rdma.clone());
                 running.door.handle().set_plan(Arc::new(for_door(&plan)));
                 let plan = Arc::new(plan);
                 running.node.set_plan(Arc::clone(&plan));
                 running.tunnels.post(crate::tunnel::Message::Plan(Arc::clone(&plan)));
                 let ports: Vec<u16> = running.door.addresses().iter().map(|address| address.port()).collect();
-                let text =
+                self.figures.said_of_kernel =
                     self.figures.kernel.apply(&plan.kernel, &ports, &self.identity.fingerprint().short());
-                if self.figures.said != text {
-                    features::publish(&running.link, &running.workers, &text);
-                    self.figures.said = text;
-                }
+                self.say_features();
             }
             Err(error) => {
                 tracing::warn!(%error, "control sent a message that cannot be used");
                 self.control = None;
             }
+        }
+    }
+
+    /// Shows what the host grants, where it has changed: devices come and go.
+    fn say_features(&mut self) {
+        let Some(running) = &self.running else { return };
+        let text = format!("{}{}", self.figures.said_of_kernel, running.node.rdma.line());
+        if self.figures.said != text && !self.figures.said_of_kernel.is_empty() {
+            features::publish(&running.link, &running.workers, &text);
+            self.figures.said = text;
         }
     }
 
@@ -266,6 +281,8 @@ impl Server {
             return Ok(());
         }
         self.figures.published = Some(Instant::now());
+        self.say_features();
+        let Some(running) = &self.running else { return Ok(()) };
         let mut figures = NodeFigures::default();
         let door = running.door.counters().figures();
         let baselines = running.node.kept.figures();

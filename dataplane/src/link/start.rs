@@ -56,6 +56,7 @@ impl Running {
         let sink = Sink { node: Arc::clone(&node), turns: Turns::default(), tunnels: tunnels.clone() };
         let mut config = DoorConfig::new(listen(attach)?, instance, CHUNK_BYTES, 0);
         config.listeners = Arc::clone(listeners);
+        config.rdma = Arc::clone(&node.rdma);
         let door = Door::open(config, identity, Box::new(sink))?;
         let mut running = Self { node, link, door, workers: Vec::new(), tunnels, threads: Vec::new() };
         for (worker, core) in (0..count).zip(cores) {

@@ -31,6 +31,8 @@ pub(super) struct Lane {
     /// Its ceiling in bytes per second; none = unpaced.
     pub(super) pacing: Option<u64>,
     pub(super) seen: Seen,
+    /// Its bytes go over a queue pair.
+    pub(super) rdma: bool,
 }
 
 /// What tells a damaged task from a sound one.

@@ -17,6 +17,8 @@ use crate::record::{Opener, Sealer};
 
 /// A lane without any traffic, while its peer wants none, is closed after this.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+/// The same for a lane in whose place there could be a better one.
+const IDLE_SUBSTITUTE: Duration = Duration::from_secs(1);
 /// Sent bytes that nobody acknowledges for so long mean that the connection is dead (RFC 5482).
 const CONNECTION_DEAD: Duration = Duration::from_secs(25);
 
@@ -35,9 +37,18 @@ impl Worker {
             tracing::warn!(peer = %shown(&peer_name.0), "no room for another lane: see transport.max_streams");
             return self.keeper(|keeper| keeper.down(&peer_name));
         };
-        let socket = match self.proactor.add(ready.fd) {
+        let rdma = ready.pair.is_some();
+        let added = match ready.pair {
+            Some(pair) => self.proactor.add_pair(ready.fd, pair),
+            None => self.proactor.add(ready.fd),
+        };
+        let socket = match added {
             Ok(socket) => socket,
             Err(error) => {
+                if rdma {
+                    let why = format!("a worker cannot use the queue pair: {error}");
+                    self.node.rdma.broke(&peer_name, &why, self.now);
+                }
                 tracing::error!(%error, "a lane's socket was refused");
                 self.free_lanes.push(id);
                 self.free_small.extend([inbound, outbound]);
@@ -63,6 +74,7 @@ impl Worker {
             why: String::new(),
             pacing: None,
             seen: Seen::default(),
+            rdma,
         };
         self.lanes.insert(id, lane);
         self.figures.add(Counter::LanesOpened, 1);
@@ -78,7 +90,7 @@ impl Worker {
         self.next_pace = self.next_pace.min(self.now + span);
         let lanes = self.lanes_of(peer);
         self.report.lane(&peer_name.0, true, lanes, encrypted, "");
-        tracing::debug!(peer = %shown(&peer_name.0), lane = id.0, remote = %ready.remote, encrypted, "lane up");
+        tracing::debug!(peer = %shown(&peer_name.0), lane = id.0, remote = %ready.remote, encrypted, rdma, "lane up");
     }
 
     /// Lets the kernel notice a peer that is gone without a word.
@@ -111,14 +123,29 @@ impl Worker {
         if !lane.closing {
             lane.closing = true;
             lane.why.push_str(why);
+            let (socket, peer, rdma) = (lane.socket, lane.peer, lane.rdma);
             if code != Code::Ok {
                 self.figures.add(Counter::LanesLost, 1);
-                tracing::warn!(lane = id.0, code = ?code, why, "lane lost");
+                tracing::warn!(lane = id.0, code = ?code, why, rdma, "lane lost");
             }
-            self.proactor.remove(lane.socket);
+            if rdma {
+                self.judge_pair(socket, peer, code, why);
+            }
+            self.proactor.remove(socket);
             self.engine_input(Input::LaneClosing { lane: id });
         }
         self.finish_closing(id);
+    }
+
+    /// A lane over a queue pair ends: what that says of RDMA towards its peer.
+    fn judge_pair(&mut self, socket: Handle, peer: dwcp_engine::PeerId, code: Code, why: &str) {
+        let name = self.node.peer_name(peer);
+        match self.proactor.pair_trouble(socket) {
+            Some(trouble) => self.node.rdma.broke(&name, trouble, self.now),
+            None if code == Code::Ok => return self.node.rdma.worked(&name),
+            None => self.node.rdma.broke(&name, why, self.now),
+        }
+        self.figures.add(Counter::RdmaLanesLost, 1);
     }
 
     /// Lets go of a closing lane once no operation of it is under way.
@@ -152,7 +179,7 @@ impl Worker {
                 late.push((id, Code::Timeout, "the peer stopped in the middle of a frame"));
             } else if lane.sending.is_some_and(|sending| since(sending.since) > write_timeout) {
                 late.push((id, Code::Timeout, "the peer takes no bytes"));
-            } else if since(lane.last_used) > IDLE_MAX && lane.sending.is_none() {
+            } else if since(lane.last_used) > self.idle_max(lane) && lane.sending.is_none() {
                 late.push((id, Code::Ok, "nothing to do"));
             }
         }
@@ -162,6 +189,14 @@ impl Worker {
             }
             self.lose_lane(id, code, why);
         }
+    }
+
+    /// A lane that is a TCP connection only because RDMA failed does not stay longer than it must.
+    fn idle_max(&self, lane: &Lane) -> Duration {
+        let is_substitute = !lane.rdma
+            && self.now.saturating_duration_since(lane.last_used) > IDLE_SUBSTITUTE
+            && self.node.rdma.is_due(&self.node.peer_name(lane.peer), self.now);
+        if is_substitute { IDLE_SUBSTITUTE } else { IDLE_MAX }
     }
 
     pub(super) fn close_all_lanes(&mut self) {

@@ -278,6 +278,8 @@ impl Worker {
         let (send, receive) = self.engine.buffers_free();
         let counters = self.proactor.counters();
         self.figures.set(Counter::Lanes, self.lanes.values().filter(|lane| !lane.closing).count() as u64);
+        let is_rdma = |lane: &&Lane| lane.rdma && !lane.closing;
+        self.figures.set(Counter::RdmaLanes, self.lanes.values().filter(is_rdma).count() as u64);
         self.figures.set(Counter::JobsActive, self.engine.jobs() as u64);
         self.figures.set(Counter::BuffersFree, (send + receive + self.staging.len()) as u64);
         self.figures.set(Counter::Completions, counters.completions);

@@ -104,7 +104,8 @@ impl Worker {
                 let known = measured.rtt_min_ns;
                 measured.rtt_min_ns = if known == 0 { rtt_min_ns } else { known.min(rtt_min_ns) };
             }
-            if figures.unsent_bytes > 0 || lane.sending.is_some() {
+            // What a queue pair carries is nothing that its silent connection knows of.
+            if (figures.unsent_bytes > 0 || lane.sending.is_some()) && !lane.rdma {
                 measured.busy += 1;
                 let lane_weight = u128::from(delivered) + 1;
                 weighted += u128::from(figures.rtt_us) * 1000 * lane_weight;

@@ -63,6 +63,9 @@ impl Worker {
         lane.last_received = self.now;
         lane.last_used = self.now;
         self.figures.add(Counter::BytesReceived, u64::from(count));
+        if lane.rdma {
+            self.figures.add(Counter::RdmaBytesReceived, u64::from(count));
+        }
         let lane = match &mut lane.keys {
             Some(keys) => {
                 keys.end += count;

@@ -237,12 +237,15 @@ impl Worker {
         if let Some(staging) = sending.staging {
             self.staging.push(staging);
         }
-        let lane_closing = lane.closing;
+        let (lane_closing, rdma) = (lane.closing, lane.rdma);
         let retire = lane.keys.as_ref().is_some_and(|keys| keys.sealer.needs_retirement());
         let latency_ns = self.now.saturating_duration_since(sending.since).as_nanos() as u64;
         match result {
             Ok(count) if count == sending.bytes => {
                 self.figures.add(Counter::BytesSent, u64::from(count));
+                if rdma {
+                    self.figures.add(Counter::RdmaBytesSent, u64::from(count));
+                }
                 self.figures.observe_send_latency_ns(latency_ns);
                 if lane_closing {
                     self.finish_closing(id);

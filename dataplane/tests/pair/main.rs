@@ -13,6 +13,7 @@ mod load;
 mod node;
 mod options;
 mod rates;
+mod rdma;
 mod resume;
 mod rings;
 mod stranger;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::{
     Access, Attach, Attached, Class, Command, Export, FetchJob, GuardMode, JobOptions, Kernel, LINK_VERSION,
-    Peer, PlanEnd, SendJob, Setup, Snapshot, Transport, Tunnel, TunnelAllow,
+    Peer, PlanEnd, Rdma, SendJob, Setup, Snapshot, Transport, Tunnel, TunnelAllow,
 };
 use dwcp_abi::shm::{Consumer, NodeCounter, Producer, RECORD_BYTES_MAX, WorkerCounter};
 use dwcp_abi::wire::TreeOptions;
@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) allow: Vec<(String, u16)>,
     /// Bytes per second of each bulk connection that it says; 0 = nothing.
     pub(crate) bulk_bytes_per_s: u64,
+    /// The RDMA device that the next plan names; none = it wants no RDMA.
+    pub(crate) rdma: Option<&'static str>,
     /// What the next jobs leave out.
     pub(crate) filters: Vec<u8>,
     /// Whether peers may decide owners and the like in its export, from the next plan on.
@@ -130,6 +132,7 @@ impl Node {
             tunnels: Vec::new(),
             allow: Vec::new(),
             bulk_bytes_per_s: 0,
+            rdma: None,
             filters: Vec::new(),
             privileged: false,
             tree: TreeOptions::NONE,
@@ -245,6 +248,9 @@ impl Node {
                 congestion: 0,
                 priority: 0,
             }));
+        }
+        if let Some(device) = self.rdma {
+            messages.push(Setup::Rdma(Rdma { wanted: true, device: device.as_bytes(), port: 1 }));
         }
         self.generation += 1;
         let generation = self.generation;

@@ -31,7 +31,16 @@ impl Group {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Demo | Self::Test => &[],
-            Self::Vm => &["qemu-system-x86", "busybox-static", "cpio", "kmod", "xz-utils"],
+            Self::Vm => &[
+                "qemu-system-x86",
+                "busybox-static",
+                "cpio",
+                "kmod",
+                "xz-utils",
+                // Inside, RDMA ports are driven and measured against.
+                "ibverbs-providers",
+                "perftest",
+            ],
             Self::Bench => &["iperf3", "rsync", "xdelta3", "zstd", "rclone", "aria2"],
         }
     }

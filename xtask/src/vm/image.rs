@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::Kernel;
+use super::{Kernel, Request};
 use crate::shell;
 
 /// A folder for one run, removed when dropped.
@@ -43,13 +43,13 @@ impl Drop for Folder {
 ///
 /// # Errors
 /// A part is missing or cannot be written.
-pub(super) fn make(kernel: &Kernel, folder: &Path, command: &[String]) -> Result<PathBuf> {
+pub(super) fn make(kernel: &Kernel, folder: &Path, request: &Request) -> Result<PathBuf> {
     let root = folder.join("root");
     let modules = foundation(kernel, &root)?;
     for name in ["host", "upper", "new"] {
         fs::create_dir_all(root.join(name)).with_context(|| name.to_owned())?;
     }
-    executable(&root.join("command"), &script(command))?;
+    executable(&root.join("command"), &script(request))?;
     seal(folder, &init(&modules))
 }
 
@@ -124,14 +124,15 @@ fn init(insert: &str) -> String {
 }
 
 /// What runs inside: the command in this workspace, with this process's path and terminal width.
-fn script(command: &[String]) -> String {
-    let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+fn script(request: &Request) -> String {
+    let words: Vec<String> = request.command.iter().map(|word| quoted(word)).collect();
     let path = std::env::var("PATH").unwrap_or_default();
     let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
     format!(
-        "export PATH={} HOME={}\ncd {}\nexec {}\n",
+        "export PATH={} HOME={}\n{}cd {}\nexec {}\n",
         quoted(&path),
         quoted(&home),
+        if request.rdma { RDMA_PORTS } else { "" },
         quoted(&shell::root().to_string_lossy()),
         words.join(" ")
     )
@@ -161,6 +162,16 @@ fn archive(root: &Path, image: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Two ports of soft-RoCE with a wire between them, in one namespace (this kernel's soft-RoCE knows only the first one): so
+/// each end must take packets from an address that is this host's own.
+const RDMA_PORTS: &str = "\
+    ip link add wire0 type veth peer name wire1\n\
+    for n in all default wire0 wire1; do for k in accept_local=1 rp_filter=0; do \
+    echo ${k#*=} > /proc/sys/net/ipv4/conf/$n/${k%=*}; done; done\n\
+    ip address add 10.78.0.1/24 dev wire0; ip address add 10.78.0.2/24 dev wire1\n\
+    ip link set wire0 up; ip link set wire1 up\n\
+    rdma link add rxe0 type rxe netdev wire0; rdma link add rxe1 type rxe netdev wire1\n";
+
 /// The first two are what soft-RoCE asks for by name and depends on silently: `rdma link add` fails without them.
 const MODULES: &[&str] = &[
     "crc32_generic",
@@ -186,12 +197,15 @@ const MODULES: &[&str] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn words_reach_the_command_as_they_are() {
         let words: Vec<String> = ["printf", "%s|", "a b", "it's", "$HOME"].map(String::from).to_vec();
-        let text = shell::run_quietly(shell::command("sh").args(["-c", &script(&words)])).unwrap();
+        let request = Request { command: words, limit: Duration::ZERO, memory_mib: 1, rdma: false };
+        let text = shell::run_quietly(shell::command("sh").args(["-c", &script(&request)])).unwrap();
         assert_eq!(text, "a b|it's|$HOME|");
     }
 

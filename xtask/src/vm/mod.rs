@@ -26,13 +26,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
         Ok(request) => request,
         Err(complaint) => {
             eprintln!(
-                "xtask vm: {complaint}; use: cargo xtask vm [--timeout SECONDS] [--memory MIB] -- COMMAND…"
+                "xtask vm: {complaint}; use: cargo xtask vm [--timeout SECONDS] [--memory MIB] [--rdma] -- COMMAND…"
             );
             return Ok(Outcome::Usage);
         }
     };
     let guest = Guest { files: Files::Host, limit: request.limit, memory_mib: request.memory_mib };
-    start(&guest, |kernel, folder| image::make(kernel, folder, &request.command))
+    start(&guest, |kernel, folder| image::make(kernel, folder, &request))
 }
 
 /// A machine to be started.
@@ -98,11 +98,14 @@ struct Request {
     command: Vec<String>,
     limit: Duration,
     memory_mib: u32,
+    /// Whether there are to be RDMA ports: `rxe0` and `rxe1`, at the ends of a veth pair.
+    rdma: bool,
 }
 
 impl Request {
     fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut request = Self { command: Vec::new(), limit: Duration::from_secs(600), memory_mib: 4096 };
+        let mut request =
+            Self { command: Vec::new(), limit: Duration::from_secs(600), memory_mib: 4096, rdma: false };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             let mut number = || {
@@ -112,6 +115,7 @@ impl Request {
             match word.as_str() {
                 "--timeout" => request.limit = Duration::from_secs(number()?.into()),
                 "--memory" => request.memory_mib = number()?,
+                "--rdma" => request.rdma = true,
                 "--" => request.command.extend(words.by_ref().cloned()),
                 other => return Err(format!("unknown argument '{other}'")),
             }
@@ -236,6 +240,7 @@ mod tests {
             (request.command, request.limit),
             (vec!["ls".into(), "--memory".into()], Duration::from_secs(5))
         );
+        assert!(parse("--rdma -- ls").unwrap().rdma && !parse("-- ls").unwrap().rdma);
         assert!(parse("ls").is_err());
         assert!(parse("--").is_err());
         assert!(parse("--timeout x -- ls").is_err());

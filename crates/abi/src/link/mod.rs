@@ -14,7 +14,7 @@ pub use event::{
     RingReset, SnapshotEnd, TunnelFigures, TunnelPeerFigures, TunnelState,
 };
 pub use setup::{
-    Access, Attach, Attached, Class, ENVELOPE_MAX, Export, GuardMode, Kernel, Peer, PlanEnd, Selector,
+    Access, Attach, Attached, Class, ENVELOPE_MAX, Export, GuardMode, Kernel, Peer, PlanEnd, Rdma, Selector,
     SelectorKind, Setup, Transport, Tunnel, TunnelAllow, envelope, strings,
 };
 

@@ -5,7 +5,8 @@
 //! control ◄─ Attached + SCM_RIGHTS ─────────────── dataplane   memfd per worker and one for the node, then per
 //!                                                              worker: command doorbell, event doorbell (eventfds)
 //! control ── Transport, Peer…, Export…, Tunnel…, TunnelAllow…,
-//!            Kernel, Class…, Selector…, PlanEnd ──► dataplane   whole plan; replaces the former at PlanEnd
+//!            Kernel, Class…, Selector…, Rdma,
+//!            PlanEnd ──────────────────────────► dataplane   whole plan; replaces the former at PlanEnd
 //! ```
 use crate::codec::{CodecError, Encoded, Reader, codes, messages, records};
 
@@ -32,6 +33,8 @@ messages! {
         Class(Class) = 9,
         /// Something that belongs to a class.
         Selector(Selector<'a>) = 10,
+        /// Whether lanes may go over RDMA; without it they do not.
+        Rdma(Rdma<'a>) = 11,
     }
 }
 
@@ -239,6 +242,16 @@ records! {
         pub value: u32,
         /// Path below the mount point of cgroup2.
         pub path: &'a [u8],
+    }
+
+    /// Lanes over RDMA.
+    pub struct Rdma<'a> {
+        /// Try it with peers that try it too.
+        pub wanted: bool,
+        /// Name of the device; empty = the first with an active port.
+        pub device: &'a [u8],
+        /// Number of its port.
+        pub port: u8,
     }
 
     /// End of a plan.

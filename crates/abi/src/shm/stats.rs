@@ -88,6 +88,14 @@ counters! {
         DeltaBytesOut = 35, "delta_bytes_out", Total;
         /// Chunks that could not be made of what is here, and were asked for as they are.
         DeltaChunksUnmade = 36, "delta_chunks_unmade", Total;
+        /// Lanes over RDMA queue pairs that stand now.
+        RdmaLanes = 37, "rdma_lanes", Level;
+        /// Bytes of frames that were sent over queue pairs.
+        RdmaBytesSent = 38, "rdma_bytes_sent", Total;
+        /// Bytes of frames that came over queue pairs.
+        RdmaBytesReceived = 39, "rdma_bytes_received", Total;
+        /// Lanes over queue pairs that were lost by an error.
+        RdmaLanesLost = 40, "rdma_lanes_lost", Total;
     }
 }
 

@@ -80,16 +80,18 @@ impl Device {
         self.mtu
     }
 
+    /// Whether its port is there and active.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        sysfs::is_active(&self.port.device, self.port.port)
+    }
+
     /// Makes a queue pair. `near` is this node's address of the TCP connection that the ends meet on, `theirs` the other
     /// end where it has spoken already.
     ///
     /// # Errors
     /// [`RdmaError`]: no address fits, or the device or the limit of locked memory has no room.
-    pub fn prepare(
-        self: &Arc<Self>,
-        near: IpAddr,
-        theirs: Option<&PairEnd>,
-    ) -> Result<Prepared, RdmaError> {
+    pub fn prepare(self: &Arc<Self>, near: IpAddr, theirs: Option<&PairEnd>) -> Result<Prepared, RdmaError> {
         // The table may have changed since the device was opened.
         let now = sysfs::ports().into_iter().find(|port| self.is(port)).filter(PortFacts::is_active);
         let facts = now.ok_or_else(|| RdmaError::Unavailable(format!("{} is down", self.port.device)))?;

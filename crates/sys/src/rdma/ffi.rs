@@ -281,6 +281,8 @@ const _: () = {
     assert!(offset_of!(Address, port) == 30 && offset_of!(Address, is_global) == 29);
     assert!(size_of::<PairAttributes>() == 144 && offset_of!(PairAttributes, address) == 56);
     assert!(offset_of!(PairAttributes, key_index) == 120 && offset_of!(PairAttributes, port) == 129);
-    assert!(offset_of!(PairAttributes, rate_limit) == 136 && offset_of!(PairAttributes, not_ready_retries) == 132);
+    assert!(
+        offset_of!(PairAttributes, rate_limit) == 136 && offset_of!(PairAttributes, not_ready_retries) == 132
+    );
     assert!(size_of::<PortAttributes>() == 128 && offset_of!(PortAttributes, mtu) == 8);
 };

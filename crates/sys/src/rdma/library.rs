@@ -82,8 +82,8 @@ fn open() -> Result<Library, String> {
 }
 
 fn symbol(handle: *mut c_void, name: &CStr) -> Result<*mut c_void, String> {
-    // SAFETY: the handle is open, and name and version end with a zero.
-    let found = unsafe { libc::dlvsym(handle, name.as_ptr(), VERSION.as_ptr()) };
+    // SAFETY: the handle is open and the name ends with a zero.
+    let found = unsafe { libc::dlsym(handle, name.as_ptr()) };
     if found.is_null() {
         return Err(format!("libibverbs.so.1 has no function {}: it is too old", name.to_string_lossy()));
     }
@@ -91,5 +91,3 @@ fn symbol(handle: *mut c_void, name: &CStr) -> Result<*mut c_void, String> {
 }
 
 const NAME: &CStr = c"libibverbs.so.1";
-/// Of all functions used here, for as long as there has been a libibverbs.so.1.
-const VERSION: &CStr = c"IBVERBS_1.1";

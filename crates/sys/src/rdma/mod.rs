@@ -24,7 +24,6 @@ use dwcp_abi::wire::rdma::PairEnd;
 use nix::errno::Errno;
 
 pub use device::{Device, Prepared};
-pub use slots::Breach;
 pub use sysfs::{Gid, PortFacts, ports};
 
 use crate::buffers::Mapping;

@@ -72,8 +72,7 @@ impl Verbs for Connected {
             opcode: ffi::WRITE_WITH_IMMEDIATE,
             flags: ffi::SIGNALLED | if inline { ffi::INLINE } else { 0 },
             immediate: immediate.to_be(),
-            remote_address: self.theirs.memory_address
-                + u64::from(slot) * u64::from(self.theirs.slot_bytes),
+            remote_address: self.theirs.memory_address + u64::from(slot) * u64::from(self.theirs.slot_bytes),
             remote_key: self.theirs.memory_key,
             rest: [0; 9],
         };

@@ -12,8 +12,8 @@ use dwcp_abi::wire::rdma::PairEnd;
 use nix::errno::Errno;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::ffi::{self, mask};
 use super::device::set_nonblocking;
+use super::ffi::{self, mask};
 use super::{Device, RdmaError, mtu_code};
 use crate::buffers::{Mapping, Wish};
 
@@ -133,10 +133,9 @@ impl Raw {
     /// What the other end has to know of it.
     pub(super) fn end(&self, gid: [u8; 16], lid: u16, mtu: u16) -> Result<PairEnd, RdmaError> {
         let mut random = [0; 4];
-        SystemRandom::new().fill(&mut random).map_err(|_| RdmaError::Call {
-            call: "no random number for a queue pair",
-            errno: Errno::EIO,
-        })?;
+        SystemRandom::new()
+            .fill(&mut random)
+            .map_err(|_| RdmaError::Call { call: "no random number for a queue pair", errno: Errno::EIO })?;
         Ok(PairEnd {
             queue_pair: self.number(),
             packet_sequence: u32::from_le_bytes(random) >> 8,
@@ -299,10 +298,10 @@ pub(super) const WRITES_MAX: u32 = 128;
 const RECEIVES: u32 = SLOTS as u32 + 16;
 /// Such small frames are copied into the request. 0 would be granted everywhere; this is, too, by all current devices.
 const INLINE_BYTES: u32 = 64;
-/// 4.096 µs · 2^16 = 268 ms without an answer, eight times: a path that is gone is given up after two seconds
-/// (InfiniBand Architecture Specification 1.4, 9.9.2.1.1).
+/// 4.096 µs · 2^16 = 268 ms without an answer, seven times: a path that is gone is given up after two seconds
+/// (InfiniBand Architecture Specification 1.4, 9.9.2.1.1). Not 7 retries: soft-RoCE takes that for endless.
 const TIMEOUT: u8 = 16;
-const RETRIES: u8 = 7;
+const RETRIES: u8 = 6;
 /// The other end always has receives posted; where it has not, 5 ms (code 18) between six tries are plenty.
 const NOT_READY_TIMER: u8 = 18;
 const NOT_READY_RETRIES: u8 = 6;

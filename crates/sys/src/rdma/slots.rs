@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// The other end has said something that cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Breach {
+pub(crate) enum Breach {
     /// Slots are filled in order.
     #[error("slot {got} was filled where slot {due} was due")]
     Slot {
@@ -44,7 +44,7 @@ pub enum Breach {
 
 /// The other end's slots.
 #[derive(Debug)]
-pub struct Window {
+pub(crate) struct Window {
     slots: u16,
     slot_bytes: u32,
     filled: u32,
@@ -53,28 +53,26 @@ pub struct Window {
 
 /// Where a write goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Slot of the other end.
-    pub slot: u16,
+    pub(crate) slot: u16,
     /// Bytes to write, at least one.
-    pub length: u32,
+    pub(crate) length: u32,
 }
 
 impl Window {
     /// All slots are free.
-    #[must_use]
-    pub fn new(slots: u16, slot_bytes: u32) -> Self {
+    pub(crate) fn new(slots: u16, slot_bytes: u32) -> Self {
         Self { slots, slot_bytes, filled: 0, returned: 0 }
     }
 
     /// Slots that are free.
-    #[must_use]
-    pub fn free(&self) -> u32 {
+    pub(crate) fn free(&self) -> u32 {
         u32::from(self.slots) - self.outstanding()
     }
 
     /// Takes the next slot for at most so many bytes; none where no slot is free or nothing is wanted.
-    pub fn take(&mut self, bytes: u32) -> Option<Piece> {
+    pub(crate) fn take(&mut self, bytes: u32) -> Option<Piece> {
         if self.free() == 0 || bytes == 0 {
             return None;
         }
@@ -87,7 +85,7 @@ impl Window {
     ///
     /// # Errors
     /// [`Breach::Returned`].
-    pub fn give_back(&mut self, total: u32) -> Result<(), Breach> {
+    pub(crate) fn give_back(&mut self, total: u32) -> Result<(), Breach> {
         let got = wrapped(total.wrapping_sub(self.returned));
         let most = self.outstanding();
         if got > most {
@@ -104,7 +102,7 @@ impl Window {
 
 /// Our slots.
 #[derive(Debug)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     slots: u16,
     slot_bytes: u32,
     arrived: u32,
@@ -118,19 +116,18 @@ pub struct Inbox {
 
 /// Bytes that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub(crate) struct Part {
     /// Our slot.
-    pub slot: u16,
+    pub(crate) slot: u16,
     /// First byte in it.
-    pub start: u32,
+    pub(crate) start: u32,
     /// How many bytes there are.
-    pub length: u32,
+    pub(crate) length: u32,
 }
 
 impl Inbox {
     /// All slots are empty.
-    #[must_use]
-    pub fn new(slots: u16, slot_bytes: u32) -> Self {
+    pub(crate) fn new(slots: u16, slot_bytes: u32) -> Self {
         let full = VecDeque::with_capacity(usize::from(slots));
         Self { slots, slot_bytes, arrived: 0, taken: 0, announced: 0, full, start: 0 }
     }
@@ -139,7 +136,7 @@ impl Inbox {
     ///
     /// # Errors
     /// [`Breach`].
-    pub fn arrived(&mut self, slot: u16, said: u32, written: u32) -> Result<(), Breach> {
+    pub(crate) fn arrived(&mut self, slot: u16, said: u32, written: u32) -> Result<(), Breach> {
         let due = (self.arrived % u32::from(self.slots)) as u16;
         if slot != due {
             return Err(Breach::Slot { got: slot, due });
@@ -160,15 +157,14 @@ impl Inbox {
     }
 
     /// The next bytes, of one slot.
-    #[must_use]
-    pub fn front(&self) -> Option<Part> {
+    pub(crate) fn front(&self) -> Option<Part> {
         let length = *self.full.front()?;
         let slot = (self.taken % u32::from(self.slots)) as u16;
         Some(Part { slot, start: self.start, length: length - self.start })
     }
 
     /// So many of the front's bytes were taken out.
-    pub fn take(&mut self, bytes: u32) {
+    pub(crate) fn take(&mut self, bytes: u32) {
         let Some(&length) = self.full.front() else { return };
         self.start += bytes;
         assert!(self.start <= length, "more was taken out of a slot than was in it");
@@ -180,14 +176,13 @@ impl Inbox {
     }
 
     /// What is to be said of slots that are free again, once it is worth a message: a quarter of them.
-    #[must_use]
-    pub fn owes(&self) -> Option<u32> {
+    pub(crate) fn owes(&self) -> Option<u32> {
         let unsaid = wrapped(self.taken.wrapping_sub(self.announced));
         (unsaid >= u32::from(self.slots / 4).max(1)).then_some(self.taken)
     }
 
     /// It was said.
-    pub fn announce(&mut self) {
+    pub(crate) fn announce(&mut self) {
         self.announced = self.taken;
     }
 }

@@ -79,7 +79,12 @@ impl Gid {
 /// All ports of all devices, by name and number.
 #[must_use]
 pub fn ports() -> Vec<PortFacts> {
-    ports_below(Path::new("/sys/class/infiniband"))
+    ports_below(Path::new(ROOT))
+}
+
+/// Whether the port is there and its link up.
+pub(super) fn is_active(device: &str, port: u8) -> bool {
+    text(&Path::new(ROOT).join(format!("{device}/ports/{port}/state"))).contains("ACTIVE")
 }
 
 fn ports_below(root: &Path) -> Vec<PortFacts> {
@@ -131,6 +136,7 @@ fn text(path: &Path) -> String {
     text.lines().next().unwrap_or_default().trim().to_owned()
 }
 
+const ROOT: &str = "/sys/class/infiniband";
 /// Tables of real devices have up to 256 places; more than this is not looked at.
 const GID_INDEX_MAX: u8 = 127;
 
