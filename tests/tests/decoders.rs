@@ -5,7 +5,7 @@ use dwcp_abi::disk::{CHUNK_WRITTEN, PARTIAL_HEADER_BYTES, PartialHeader, Partial
 use dwcp_abi::link::{
     Access, Attach, Attached, CancelJob, Class, Command, Counts, Event, Export, FetchJob, ForgetJob,
     GuardMode, JobFinished, JobOptions, JobProgress, JobState, Kernel, LaneChange, Outcome, PathFigures,
-    PathLimit, Peer, PlanEnd, RingReset, Selector, SelectorKind, SendJob, Setup, Snapshot, SnapshotEnd,
+    PathLimit, Peer, PlanEnd, Rdma, RingReset, Selector, SelectorKind, SendJob, Setup, Snapshot, SnapshotEnd,
     Transport, envelope, strings,
 };
 use dwcp_abi::wire::hello::{Greeting, Hello, Refuse, VersionRange, Welcome};

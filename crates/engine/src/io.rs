@@ -182,6 +182,9 @@ pub enum Input<'a> {
     Settings { initial_streams: u16, max_streams: u16, patience: Time },
     /// So many lanes are enough for the path to a peer, unless a job asks for a number of its own.
     PathLanes { peer: PeerId, lanes: u16 },
+    /// Bytes went to a peer or came from it since this was said last, though no task may have become whole: a chunk takes a
+    /// slow lane minutes.
+    Alive { peer: PeerId },
     /// Whether differences to what a peer has are worth the time that finding them takes.
     Deltas { peer: PeerId, pay: bool },
     /// A peer cannot be reached; lanes that are up go on.

@@ -147,8 +147,12 @@ pub struct TcpFigures {
     pub delivery_bytes_per_s: u64,
     /// Rate at which the kernel paces now in bytes per second; `u64::MAX` = not at all.
     pub pacing_bytes_per_s: u64,
-    /// Bytes that the peer acknowledged.
+    /// Bytes that the peer acknowledged, all before them included.
     pub acked_bytes: u64,
+    /// Bytes that came from the peer.
+    pub received_bytes: u64,
+    /// Segments behind a gap that the peer has too (RFC 2018).
+    pub sacked_segments: u32,
     /// Bytes sent again.
     pub resent_bytes: u64,
     /// Time with data to send in microseconds.
@@ -157,6 +161,14 @@ pub struct TcpFigures {
     pub receiver_limited_us: u64,
     /// Part of it in which our send buffer was the limit, in microseconds.
     pub buffer_limited_us: u64,
+}
+
+impl TcpFigures {
+    /// Bytes that are at the peer's kernel, those behind a gap included.
+    #[must_use]
+    pub fn arrived_bytes(&self) -> u64 {
+        self.acked_bytes + u64::from(self.sacked_segments) * u64::from(self.segment_bytes)
+    }
 }
 
 /// Reads a connection's figures.
@@ -174,12 +186,14 @@ fn parse_tcp_info(bytes: &[u8; TCP_INFO_BYTES]) -> TcpFigures {
     let large = |at: usize| bytes[at..].first_chunk().map_or(0, |chunk| u64::from_ne_bytes(*chunk));
     TcpFigures {
         segment_bytes: small(16),
+        sacked_segments: small(28),
         rtt_us: small(68),
         rtt_variance_us: small(72),
         window_segments: small(80),
         retransmits: small(100),
         pacing_bytes_per_s: large(104),
         acked_bytes: large(120),
+        received_bytes: large(128),
         unsent_bytes: small(144),
         rtt_min_us: small(148),
         segments_sent: small(156),

@@ -17,8 +17,9 @@ const IDLE: Duration = Duration::from_millis(500);
 /// What was last seen of a lane's connection.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Seen {
-    acked_bytes: u64,
+    arrived_bytes: u64,
     resent_bytes: u64,
+    received_bytes: u64,
 }
 
 impl Worker {
@@ -33,7 +34,10 @@ impl Worker {
 
     /// Measures the lanes to a peer. Says when to do so again.
     pub(super) fn pace_peer(&mut self, peer: PeerId) -> Duration {
-        let measured = self.measure(peer);
+        let (measured, received) = self.measure(peer);
+        if received || measured.delivered_bytes > 0 {
+            self.engine_input(Input::Alive { peer });
+        }
         let mut paths = self.node.paths.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let advice = paths.report(peer, self.index, &measured, self.now);
         drop(paths);
@@ -69,8 +73,9 @@ impl Worker {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let figures = self.proactor.fd(lane.socket).and_then(|fd| tcp_figures(&fd).ok());
         lane.seen = figures.map_or(Seen::default(), |figures| Seen {
-            acked_bytes: figures.acked_bytes,
+            arrived_bytes: figures.arrived_bytes(),
             resent_bytes: figures.resent_bytes,
+            received_bytes: figures.received_bytes,
         });
     }
 
@@ -87,7 +92,9 @@ impl Worker {
         }
     }
 
-    fn measure(&mut self, peer: PeerId) -> Measured {
+    /// What its lanes sent, and whether any bytes came.
+    fn measure(&mut self, peer: PeerId) -> (Measured, bool) {
+        let mut received = false;
         let mut measured =
             Measured { delivered_bytes: 0, resent_bytes: 0, rtt_ns: 0, rtt_min_ns: 0, busy: 0 };
         let (mut weighted, mut weight) = (0u128, 0u128);
@@ -95,10 +102,17 @@ impl Worker {
             let Some(fd) = self.proactor.fd(lane.socket) else { continue };
             // A connection that is gone says nothing; its lane hears of that by its next operation.
             let Ok(figures) = tcp_figures(&fd) else { continue };
-            let delivered = figures.acked_bytes.saturating_sub(lane.seen.acked_bytes);
+            // Where there is a gap, what is acknowledged stands still and then leaps.
+            let arrived_bytes = figures.arrived_bytes().max(lane.seen.arrived_bytes);
+            let delivered = arrived_bytes - lane.seen.arrived_bytes;
             measured.delivered_bytes += delivered;
             measured.resent_bytes += figures.resent_bytes.saturating_sub(lane.seen.resent_bytes);
-            lane.seen = Seen { acked_bytes: figures.acked_bytes, resent_bytes: figures.resent_bytes };
+            received |= figures.received_bytes > lane.seen.received_bytes;
+            lane.seen = Seen {
+                arrived_bytes,
+                resent_bytes: figures.resent_bytes,
+                received_bytes: figures.received_bytes,
+            };
             if figures.rtt_min_us != u32::MAX && figures.rtt_min_us > 0 {
                 let rtt_min_ns = u64::from(figures.rtt_min_us) * 1000;
                 let known = measured.rtt_min_ns;
@@ -113,7 +127,7 @@ impl Worker {
             }
         }
         measured.rtt_ns = (weighted / weight.max(1)) as u64;
-        measured
+        (measured, received)
     }
 
     fn pace_lane(&mut self, id: LaneId, ceiling: Option<u64>) {

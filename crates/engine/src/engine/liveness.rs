@@ -120,14 +120,21 @@ impl Engine {
         self.trouble(peer)
     }
 
+    /// When bytes moved between here and there last. It puts off giving up, and no question: only the peer's answer says
+    /// whether a job still lives there.
+    fn alive(&self, peer: PeerId) -> Time {
+        self.peers.get(&peer).map_or(0, |peer| peer.alive)
+    }
+
     pub(super) fn watch_sends(&mut self) {
         let jobs: Vec<JobKey> = self.sends.keys().copied().collect();
         for job in jobs {
             let lanes = self.lanes_of(job.peer);
             let (now, patience) = (self.now, self.config.patience);
+            let alive = self.alive(job.peer);
             let Some(send) = self.sends.get_mut(&job) else { continue };
             send.lanes_most = send.lanes_most.max(lanes);
-            if now.saturating_sub(send.heard) > patience {
+            if now.saturating_sub(send.heard.max(alive)) > patience {
                 let text = self.silence(job.peer);
                 self.end_send(job, Outcome::Interrupted, text);
                 continue;
@@ -158,13 +165,14 @@ impl Engine {
         for job in jobs {
             let lanes = self.lanes_of(job.peer);
             let (now, patience) = (self.now, self.config.patience);
+            let alive = self.alive(job.peer);
             let Some(receive) = self.receives.get_mut(&job) else { continue };
             receive.lanes_most = receive.lanes_most.max(lanes);
             // Its tree is being made here: the peer is not to blame.
             if receive.stage == receiving::Stage::Opening {
                 receive.heard = now;
             }
-            if now.saturating_sub(receive.heard) > patience {
+            if now.saturating_sub(receive.heard.max(alive)) > patience {
                 let text = self.silence(job.peer);
                 self.interrupt_receive(job, text);
                 continue;

@@ -165,6 +165,8 @@ struct Peer {
     enough: Option<u16>,
     /// Differences to what it has are worth looking for.
     deltas: bool,
+    /// When bytes went to it or came from it last.
+    alive: Time,
     /// Jobs with chunks or packs to send, in turn.
     turns: VecDeque<JobKey>,
     /// Why the last dial failed.
@@ -332,6 +334,7 @@ impl Engine {
                 self.config.patience = patience;
             }
             Input::PathLanes { peer, lanes } => self.path_lanes(peer, lanes),
+            Input::Alive { peer } => self.peers.entry(peer).or_default().alive = self.now,
             Input::Deltas { peer, pay } => self.peers.entry(peer).or_default().deltas = pay,
             Input::DialFailed { peer, text } => self.dial_failed(peer, text),
             Input::LaneUp { lane, peer, instance, end } => self.lane_up(lane, peer, instance, end),

@@ -242,6 +242,7 @@ impl PathControl {
     /// pace. A delay alone means little yet: the kernel remembers that of the handshakes.
     fn search(&mut self, arrived: f64, queue_ns: Time, loss: f64) {
         self.reason = Reason::Searching;
+        self.queue_ns = queue_ns;
         let is_growing = arrived > self.peak * GROWING;
         self.peak = self.peak.max(arrived);
         let is_queued = queue_ns > (self.rtt_min_ns / 4).max(QUEUE_NOISE_NS);
@@ -258,11 +259,12 @@ impl PathControl {
         self.reason = if is_queued { Reason::Queue } else { Reason::Loss };
     }
 
-    /// While the rate is searched for, it doubles each round trip and no faster: BBR's own start overruns a buffer of one
-    /// bandwidth-delay product and sends a tenth and more twice.
+    /// While the rate is searched for, it doubles each round trip and no faster, less where a queue begins: BBR's own start
+    /// overruns a buffer of one bandwidth-delay product and sends a tenth and more twice.
     fn start_ceiling(&self) -> Option<f64> {
         let first = START_BYTES * 1e9 / self.rtt_min_ns.max(1) as f64;
-        (self.settled > 0).then(|| (self.peak * DOUBLING).max(first))
+        let is_near = self.queue_ns > (self.rtt_min_ns / 8).max(QUEUE_NOISE_NS);
+        (self.settled > 0).then(|| (self.peak * if is_near { GROWING_SLOWLY } else { DOUBLING }).max(first))
     }
 
     fn steer(&mut self, span_ns: Time, delivered: f64, queue_ns: Time, loss: f64) {
@@ -313,6 +315,7 @@ impl PathControl {
         if queue_ns > high && drain.is_in_vain(queue_ns, self.rtt_min_ns) {
             self.noise_ns = queue_ns;
             self.rate = self.rate.max(drain.rate);
+            self.ceiling = self.rate * AHEAD_MAX;
             self.reason = Reason::Room;
             (self.drain, self.draining) = (None, false);
             return;
@@ -324,7 +327,8 @@ impl PathControl {
         // While a queue stands, what arrives is what the bottleneck carries.
         self.ceiling = delivered.max(self.latest);
         let excess = queue_ns.saturating_sub(low) as f64 / (4 * self.rtt_min_ns) as f64;
-        self.rate = self.rate.min(self.ceiling * (1.0 - excess.clamp(CUT_MIN, CUT_MAX)));
+        let cut = (self.ceiling * (1.0 - excess.clamp(CUT_MIN, CUT_MAX))).max(self.rate / 2.0);
+        self.rate = self.rate.min(cut);
         self.draining = true;
         self.reason = if queue_ns > high { Reason::Queue } else { Reason::Loss };
     }
@@ -372,24 +376,34 @@ impl PathControl {
             && (self.rate * 0.9..self.rate * 1.03).contains(&delivered);
         let is_going = queue_ns < self.queue_ns - self.queue_ns / 16;
         self.queue_ns = queue_ns;
-        if !is_quiet || is_going {
-            self.noise_ns -= self.noise_ns / 32;
-        } else if queue_ns > self.noise_ns {
+        if queue_ns < self.noise_ns {
+            self.noise_ns -= (self.noise_ns - queue_ns) / 8;
+        } else if is_quiet && !is_going {
             self.noise_ns += (queue_ns - self.noise_ns) / 8;
         }
+        // What was taken for noise by mistake is looked at again.
+        self.noise_ns -= self.noise_ns / 256;
     }
 
-    /// As many lanes as fill the path with windows that any kernel grants, and a few for chunks that wait for a loss; but
-    /// none so thin that its acknowledgements wait for company.
+    /// As many lanes as fill the path with windows that any kernel grants, and a few for those that wait for a loss. But
+    /// each is to be through with a chunk soon: at the end of an object all wait for the slowest, and acknowledgements of
+    /// thin lanes wait for company.
     fn lanes_enough(&self) -> u16 {
         let rate = self.delivered.value().max(self.rate);
         let flying = rate * self.rtt_min_ns as f64 / 1e9;
         let lanes = (flying / LANE_WINDOW_BYTES) as u64 + 1;
         let most = match self.phase {
             Phase::Starting => LANES_MOST,
-            Phase::Steady => ((rate / LANE_RATE_BYTES_PER_S) as u64).clamp(LANES_FEW, LANES_MOST),
+            Phase::Steady if self.loss > LOSSY => (rate / LANE_RATE_BYTES_PER_S) as u64,
+            Phase::Steady => (rate * self.chunk_ns() / 1e9 / CHUNK) as u64,
         };
+        let most = most.clamp(LANES_FEW, LANES_MOST);
         lanes.clamp(LANES_LEAST.min(most), most) as u16
+    }
+
+    /// How long a chunk may take a lane.
+    fn chunk_ns(&self) -> f64 {
+        (2 * self.rtt_min_ns).max(CHUNK_NS) as f64
     }
 
     fn memory_ns(&self) -> Time {
@@ -410,10 +424,12 @@ const QUEUE_NOISE_NS: Time = 3_000_000;
 const SETTLED_SPANS: u32 = 3;
 /// Growth from one round trip to the next below which the lanes no longer double.
 const GROWING: f64 = 1.25;
+/// What is allowed where a queue begins, or seems to.
+const GROWING_SLOWLY: f64 = 1.5;
 /// A little more than what the lanes do by themselves, so that they are not held back by a late measurement.
 const DOUBLING: f64 = 2.2;
-/// What may be in flight before anything is known: the first windows (RFC 6928) of all lanes, twice.
-const START_BYTES: f64 = 2.0 * LANES_MOST as f64 * 14_600.0;
+/// What may be in flight before anything is known: the first windows (RFC 6928) of the least lanes, twice.
+const START_BYTES: f64 = 2.0 * LANES_LEAST as f64 * 14_600.0;
 const DRAIN: f64 = 0.9;
 /// Share of the rate that must be used before there is a reason to raise it.
 const USED: f64 = 0.85;
@@ -432,7 +448,11 @@ const RATE_MIN_BYTES_PER_S: u64 = 16 * 1024;
 const LANE_WINDOW_BYTES: f64 = 2_097_152.0;
 /// Eight segments in the 40 ms for which Linux may hold an acknowledgement back (`TCP_DELACK_MIN`).
 const LANE_RATE_BYTES_PER_S: f64 = 290_000.0;
-const LANES_FEW: u64 = 4;
+const LANES_FEW: u64 = 2;
+/// A share of repeats that makes windows small, so that more lanes are worth it.
+const LOSSY: f64 = 0.0005;
+const CHUNK: f64 = dwcp_abi::wire::CHUNK_BYTES as f64;
+const CHUNK_NS: Time = 200_000_000;
 const LANES_LEAST: u64 = 16;
 const LANES_MOST: u64 = 64;
 
