@@ -7,6 +7,7 @@ mod certificates;
 mod cluster;
 mod figures;
 mod health;
+mod history;
 mod http;
 mod jobs;
 mod journal;
@@ -88,18 +89,7 @@ impl Start {
 
 fn run(arguments: &Arguments, start: Start) -> anyhow::Result<()> {
     let places = Places::new(arguments, &start.settings.config)?;
-    match store::adopt_pending(
-        &places.store,
-        dwcp_api::Timestamp::from(std::time::SystemTime::now()).unix_ms(),
-    ) {
-        Ok(None) => {}
-        Ok(Some(kept)) => {
-            let kept = kept.display().to_string();
-            tracing::warn!(component = "store", kept, "state restored from a copy; the former one is kept");
-        }
-        Err(error) => tracing::error!(component = "store", %error, "copy not used; the state is as it was"),
-    }
-    let (store, recovered) = store::Store::open(places.store.clone())?;
+    let (store, recovered) = store::Store::open(store_place(&start.settings.config.state, &places)?)?;
     let (unfinished, next_job) = (recovered.unfinished.len(), recovered.next_id);
     let mut app = App::new(start, store, recovered, dwcp_sys::doorbell::Doorbell::create()?);
     app.store_file.clone_from(&places.store);
@@ -131,6 +121,18 @@ fn run(arguments: &Arguments, start: Start) -> anyhow::Result<()> {
         tracing::error!(component = "link", "link thread panicked");
     }
     result
+}
+
+/// Where the configuration wants the state.
+fn store_place(state: &dwcp_config::State, places: &Places) -> anyhow::Result<store::Place> {
+    let file = places.store.clone();
+    Ok(match state.backend {
+        dwcp_config::StateBackend::Embedded => store::Place::File(file),
+        dwcp_config::StateBackend::Postgres => {
+            let server = store::Server::new(state).map_err(anyhow::Error::msg)?;
+            store::Place::Server { server, copies: file }
+        }
+    })
 }
 
 async fn serve(app: &Arc<App>, places: &Places) -> anyhow::Result<()> {

@@ -8,15 +8,22 @@ use dwcp_sys::service::Notifier;
 
 use crate::app::App;
 use crate::figures::Figures;
+use crate::history::History;
 
 /// Runs until the process ends.
 pub(crate) async fn run(app: Arc<App>, notifier: Arc<Notifier>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut links = tokio::time::interval(LINKS_INTERVAL);
+    let mut history = History::default();
     loop {
         tokio::select! {
-            _ = tick.tick() => turn(&app),
+            _ = tick.tick() => {
+                turn(&app);
+                if let Some(before_ms) = history.poll(app.now(), app.settings().config.state.keep_transfers) {
+                    app.store.prune(before_ms);
+                }
+            }
             _ = links.tick() => {
                 let found = crate::links::read(std::path::Path::new(crate::links::ROOT));
                 app.lock().links = found;

@@ -344,7 +344,9 @@ mod tests {
 
     fn app() -> (tempfile::TempDir, Arc<App>) {
         let directory = tempfile::tempdir().unwrap();
-        let (store, recovered) = crate::store::Store::open(directory.path().join("control.db")).unwrap();
+        let (store, recovered) =
+            crate::store::Store::open(crate::store::Place::File(directory.path().join("control.db")))
+                .unwrap();
         let wake = dwcp_sys::doorbell::Doorbell::create().unwrap();
         (directory, Arc::new(App::new(crate::Start::of_defaults(), store, recovered, wake)))
     }

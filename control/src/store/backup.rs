@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{StoreError, schema};
+use super::database::{Database, Fault, atomically};
+use super::sqlite::Sqlite;
+use super::thread::operation;
+use super::{StoreError, layout};
 
 /// What is in a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +22,75 @@ pub(crate) struct Facts {
 }
 
 /// Writes a consistent copy to `target`, which must not exist.
-pub(super) fn copy(connection: &Connection, target: &Path) -> Result<(), StoreError> {
-    let operation = |error: rusqlite::Error| StoreError::Operation(error.to_string());
-    let path =
-        target.to_str().ok_or_else(|| StoreError::Operation("the path of a copy is not UTF-8".into()))?;
-    connection.execute("VACUUM INTO ?1", [path]).map_err(operation)?;
+pub(super) fn copy(database: &mut dyn Database, target: &Path) -> Result<(), StoreError> {
+    database.copy(target).map_err(operation)?;
     // VACUUM INTO does not flush (SQLite documentation, lang_vacuum.html).
     let flushed = std::fs::File::open(target).and_then(|file| file.sync_all());
     flushed.map_err(|error| StoreError::Operation(error.to_string()))?;
     narrow(target)
+}
+
+/// Copies every row of every table; the tables of `to` are empty.
+pub(super) fn copy_rows(from: &mut dyn Database, to: &mut dyn Database) -> Result<(), Fault> {
+    atomically(to, |to| {
+        for table in layout::TABLES {
+            copy_table(from, to, table)?;
+        }
+        to.settle()
+    })
+}
+
+/// Page by page: the history may be longer than memory is large.
+fn copy_table(from: &mut dyn Database, to: &mut dyn Database, table: &str) -> Result<(), Fault> {
+    let page = format!("SELECT * FROM {table} ORDER BY 1 LIMIT $1 OFFSET $2");
+    for number in 0_u64.. {
+        let rows = from.query(&page, &[PAGE_ROWS.into(), (number * PAGE_ROWS).into()])?;
+        let Some(first) = rows.first() else { break };
+        let places: Vec<String> = (1..=first.columns.len()).map(|place| format!("${place}")).collect();
+        let (columns, places) = (first.columns.join(", "), places.join(", "));
+        let insert = format!("INSERT INTO {table} ({columns}) VALUES ({places})");
+        for row in &rows {
+            to.execute(&insert, &row.values)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a server what a copy holds that waits; what was there is kept as a copy beside it, under the name that is given
+/// back.
+///
+/// # Errors
+/// The copy is not usable, or the server did not take it; the server is then as it was.
+pub(super) fn import_pending(
+    database: &mut dyn Database,
+    store: &Path,
+    now_ms: u64,
+) -> Result<Option<PathBuf>, StoreError> {
+    let pending = pending(store);
+    if !pending.exists() {
+        return Ok(None);
+    }
+    let refused = |reason: String| StoreError::Copy { file: pending.display().to_string(), reason };
+    let kept = store.with_extension(format!("db.pre-restore-{now_ms}"));
+    let imported = inspect(&pending).and_then(|_| {
+        copy(database, &kept)?;
+        let mut file = Sqlite::open(&pending)?;
+        let replaced = atomically(database, |database| replace_rows(&mut file, database));
+        replaced.map_err(|fault| refused(fault.to_string()))
+    });
+    let name = if imported.is_ok() { "db.restored" } else { "db.rejected" };
+    std::fs::rename(&pending, store.with_extension(name)).map_err(|error| refused(error.to_string()))?;
+    imported.map(|()| Some(kept))
+}
+
+fn replace_rows(from: &mut dyn Database, to: &mut dyn Database) -> Result<(), Fault> {
+    for table in layout::TABLES {
+        to.execute(&format!("DELETE FROM {table}"), &[])?;
+    }
+    for table in layout::TABLES {
+        copy_table(from, to, table)?;
+    }
+    to.settle()
 }
 
 /// Opens a copy without writing to it, and checks all of it.
@@ -45,7 +108,7 @@ pub(crate) fn inspect(file: &Path) -> Result<Facts, StoreError> {
         return Err(unusable(format!("it is damaged: {verdict}")));
     }
     let layout = ask("PRAGMA user_version").map_err(|error| unusable(error.to_string()))?;
-    let known = schema::layout();
+    let known = layout::newest();
     if layout > known {
         return Err(unusable(format!(
             "it is of a later version (layout {layout}, this one knows {known}): restore it with that version"
@@ -73,7 +136,7 @@ pub(crate) fn pending(store: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The copy is not usable; the store is then as it was, and the copy has another name.
-pub(crate) fn adopt_pending(store: &Path, now_ms: u64) -> Result<Option<PathBuf>, StoreError> {
+pub(super) fn adopt_pending(store: &Path, now_ms: u64) -> Result<Option<PathBuf>, StoreError> {
     let pending = pending(store);
     if !pending.exists() {
         return Ok(None);
@@ -111,28 +174,30 @@ fn narrow(file: &Path) -> Result<(), StoreError> {
         .map_err(|error| StoreError::Operation(error.to_string()))
 }
 
+const PAGE_ROWS: u64 = 1000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Without the store's thread, which would close the file some time later.
     fn store(file: &Path) {
-        drop(schema::open(file).unwrap());
+        drop(Sqlite::open(file).unwrap());
     }
 
     #[test]
     fn a_copy_waits_and_is_put_in_place_while_the_old_one_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("control.db");
-        let (connection, _) = schema::open(&file).unwrap();
-        connection.execute("INSERT INTO jobs (direction, peer, sources, destination, streams, created_ms) VALUES ('send', 'a', x'', x'61', 0, 1)", []).unwrap();
-        copy(&connection, &pending(&file)).unwrap();
-        connection.execute("DELETE FROM jobs", []).unwrap();
-        drop(connection);
+        let mut database = Sqlite::open(&file).unwrap();
+        database.connection.execute("INSERT INTO jobs (direction, peer, sources, destination, streams, created_ms) VALUES ('send', 'a', x'', x'61', 0, 1)", []).unwrap();
+        copy(&mut database, &pending(&file)).unwrap();
+        database.connection.execute("DELETE FROM jobs", []).unwrap();
+        drop(database);
         assert_eq!(inspect(&pending(&file)).unwrap().transfers, 1);
         let kept = adopt_pending(&file, 77).unwrap().unwrap();
         assert!(kept.ends_with("control.db.pre-restore-77") && kept.exists(), "{}", kept.display());
-        assert_eq!(inspect(&file).unwrap(), Facts { layout: schema::layout(), transfers: 1, unfinished: 1 });
+        assert_eq!(inspect(&file).unwrap(), Facts { layout: layout::newest(), transfers: 1, unfinished: 1 });
         assert_eq!(inspect(&kept).unwrap().transfers, 0);
         assert_eq!(adopt_pending(&file, 78).unwrap(), None);
         store(&file);

@@ -1,8 +1,14 @@
-//! The durable store of jobs: SQLite in one file, written by one thread. Called by the app through channels; knows
-//! rows and nothing of what they mean. Writes that wait together are made durable together.
+//! The durable store of jobs: SQLite in one file or a PostgreSQL server, written by one thread. Called by the app through
+//! channels; knows rows and nothing of what they mean. Writes that wait together are made durable together.
 mod access;
 mod backup;
-mod schema;
+mod database;
+mod jobs;
+mod layout;
+mod postgres;
+mod sqlite;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod tunnels;
 
@@ -14,7 +20,9 @@ use tokio::sync::oneshot;
 
 use crate::access::{ApiKey, AuditRecord};
 use crate::jobs::JobRecord;
-pub(crate) use backup::{adopt_pending, inspect, pending};
+pub(crate) use backup::{inspect, pending};
+use database::{Database, Fault};
+pub(crate) use postgres::Server;
 
 /// Why the store does not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +36,7 @@ pub(crate) enum StoreError {
     Unusable {
         /// The file.
         file: String,
-        /// What SQLite or the system says.
+        /// What the database or the system says.
         reason: String,
     },
     /// It was written by a later version.
@@ -38,10 +46,21 @@ pub(crate) enum StoreError {
     Newer {
         /// The file.
         file: String,
-        /// Its `user_version`.
+        /// Number of migrations that it has seen.
         found: i64,
         /// Ours.
         known: i64,
+    },
+    /// The server cannot be used.
+    #[error(
+        "the job store at {server} cannot be used: {reason}. Look at `state.postgres_url`, at the server and at what it logs; \
+         `state.backend: embedded` needs no server, and knows nothing of what is there"
+    )]
+    Server {
+        /// Where, without secrets.
+        server: String,
+        /// What it says, or why it says nothing.
+        reason: String,
     },
     /// A copy of a store cannot be used.
     #[error("{file} cannot be used as the job store: {reason}")]
@@ -57,6 +76,20 @@ pub(crate) enum StoreError {
     /// Its thread is gone.
     #[error("the job store is closed")]
     Closed,
+}
+
+impl StoreError {
+    fn unusable(file: &str, fault: &Fault) -> Self {
+        Self::Unusable { file: file.to_owned(), reason: fault.to_string() }
+    }
+}
+
+/// Where the store is.
+pub(crate) enum Place {
+    /// A file of our own.
+    File(PathBuf),
+    /// Somebody's server; copies that wait to be restored lie beside the file that would be the store without it.
+    Server { server: Server, copies: PathBuf },
 }
 
 /// One change.
@@ -78,11 +111,12 @@ pub(crate) struct PageQuery {
 
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-type Work = Box<dyn FnOnce(&rusqlite::Connection) + Send>;
+type Work = Box<dyn FnOnce(&mut dyn Database) + Send>;
 
 enum Request {
     Write { record: JobRecord, change: Change, done: Done },
     Probe { done: Done },
+    Prune { before_ms: u64 },
     One { id: u64, reply: oneshot::Sender<Result<Option<JobRecord>, StoreError>> },
     Do { work: Work },
     Copy { target: PathBuf, reply: oneshot::Sender<Result<(), StoreError>> },
@@ -109,15 +143,25 @@ pub(crate) struct Recovered {
 
 impl Store {
     /// Opens or creates the store, and starts its thread.
-    pub(crate) fn open(file: PathBuf) -> Result<(Self, Recovered), StoreError> {
-        let (connection, recovered) = schema::open(&file)?;
+    pub(crate) fn open(place: Place) -> Result<(Self, Recovered), StoreError> {
+        let (mut database, name): (Box<dyn Database>, String) = match place {
+            Place::File(file) => {
+                report(backup::adopt_pending(&file, now_ms()));
+                (Box::new(sqlite::Sqlite::open(&file)?), file.display().to_string())
+            }
+            Place::Server { server, copies } => {
+                let name = server.name();
+                let mut database = postgres::Postgres::open(server)?;
+                report(backup::import_pending(&mut database, &copies, now_ms()));
+                (Box::new(database), name)
+            }
+        };
+        let unusable = |fault: Fault| StoreError::unusable(&name, &fault);
+        let recovered = jobs::recover(&mut *database).map_err(unusable)?;
         let (requests, inbox) = mpsc::channel();
         let start =
-            std::thread::Builder::new().name("store".into()).spawn(move || thread::run(connection, inbox));
-        start.map_err(|error| StoreError::Unusable {
-            file: file.display().to_string(),
-            reason: error.to_string(),
-        })?;
+            std::thread::Builder::new().name("store".into()).spawn(move || thread::run(database, inbox));
+        start.map_err(|error| unusable(Fault::Refused(error.to_string())))?;
         Ok((Self { requests }, recovered))
     }
 
@@ -145,29 +189,35 @@ impl Store {
         }
     }
 
+    /// Removes transfers that ended before `before_ms`, when the store comes to it.
+    pub(crate) fn prune(&self, before_ms: u64) {
+        // A store that is closed removes nothing, and everybody else says so.
+        drop(self.requests.send(Request::Prune { before_ms }));
+    }
+
     /// Keeps an API key.
     pub(crate) async fn insert_key(&self, key: ApiKey) -> Result<(), StoreError> {
-        self.ask(move |connection| access::insert_key(connection, &key)).await
+        self.ask(move |database| access::insert_key(database, &key)).await
     }
 
     /// Forgets an API key.
     pub(crate) async fn delete_key(&self, id: String) -> Result<(), StoreError> {
-        self.ask(move |connection| access::delete_key(connection, &id)).await
+        self.ask(move |database| access::delete_key(database, &id)).await
     }
 
     /// Keeps a tunnel.
     pub(crate) async fn insert_tunnel(&self, tunnel: dwcp_config::Tunnel) -> Result<(), StoreError> {
-        self.ask(move |connection| tunnels::insert(connection, &tunnel)).await
+        self.ask(move |database| tunnels::insert(database, &tunnel)).await
     }
 
     /// Forgets the tunnel at an address.
     pub(crate) async fn delete_tunnel(&self, listen: String) -> Result<(), StoreError> {
-        self.ask(move |connection| tunnels::delete(connection, &listen)).await
+        self.ask(move |database| tunnels::delete(database, &listen)).await
     }
 
     /// The newest lines of the audit log, newest first.
     pub(crate) async fn audited(&self, limit: u16) -> Result<Vec<AuditRecord>, StoreError> {
-        self.ask(move |connection| access::audited(connection, limit)).await
+        self.ask(move |database| access::audited(database, limit)).await
     }
 
     /// Adds a line to the audit log; `done` hears whether it is durable.
@@ -176,9 +226,8 @@ impl Store {
         record: AuditRecord,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        let work = move |connection: &rusqlite::Connection| {
-            let result = access::audit(connection, &record);
-            done(result.map_err(|error| StoreError::Operation(error.to_string())));
+        let work = move |database: &mut dyn Database| {
+            done(access::audit(database, &record).map_err(thread::operation));
         };
         if self.requests.send(Request::Do { work: Box::new(work) }).is_err() {
             tracing::error!(component = "audit", "the store is closed");
@@ -188,11 +237,11 @@ impl Store {
     /// Does something in the store's thread.
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnOnce(&mut dyn Database) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let work = move |connection: &rusqlite::Connection| {
-            let result = work(connection).map_err(|error| StoreError::Operation(error.to_string()));
+        let work = move |database: &mut dyn Database| {
+            let result = work(database).map_err(thread::operation);
             // A requester that went away does not need its answer.
             drop(reply.send(result));
         };
@@ -227,4 +276,20 @@ impl Store {
         self.requests.send(Request::Page { query, reply }).map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
+}
+
+/// What became of a copy that waited for this start.
+fn report(adopted: Result<Option<PathBuf>, StoreError>) {
+    match adopted {
+        Ok(None) => {}
+        Ok(Some(kept)) => {
+            let kept = kept.display().to_string();
+            tracing::warn!(component = "store", kept, "state restored from a copy; the former one is kept");
+        }
+        Err(error) => tracing::error!(component = "store", %error, "copy not used; the state is as it was"),
+    }
+}
+
+fn now_ms() -> u64 {
+    dwcp_api::Timestamp::from(std::time::SystemTime::now()).unix_ms()
 }

@@ -1,27 +1,20 @@
-//! The only thread that writes. Takes what waits, writes it in one transaction, then tells everybody.
+//! The store's thread: takes what waits, writes it in one transaction, then answers reads.
 use std::sync::mpsc::Receiver;
 
-use rusqlite::Connection;
-
-use super::{Change, Done, Request, StoreError, backup, schema};
+use super::database::{Database, Fault, atomically};
+use super::{Change, Done, Request, StoreError, backup, jobs};
+use crate::jobs::JobRecord;
 
 /// Serves until every handle is gone.
-pub(super) fn run(mut connection: Connection, inbox: Receiver<Request>) {
-    let mut writes_since_prune = 0;
+pub(super) fn run(mut database: Box<dyn Database>, inbox: Receiver<Request>) {
     while let Ok(first) = inbox.recv() {
         let mut batch = vec![first];
         batch.extend(inbox.try_iter().take(BATCH_MAX - 1));
-        writes_since_prune += serve(&mut connection, batch);
-        if writes_since_prune >= PRUNE_EVERY {
-            writes_since_prune = 0;
-            if let Err(error) = schema::prune(&connection) {
-                tracing::warn!(component = "store", %error, "old jobs not removed");
-            }
-        }
+        serve(&mut *database, batch);
     }
 }
 
-fn serve(connection: &mut Connection, batch: Vec<Request>) -> usize {
+fn serve(database: &mut dyn Database, batch: Vec<Request>) {
     let mut waiting: Vec<Done> = Vec::new();
     let mut reads = Vec::new();
     let mut writes = Vec::new();
@@ -34,47 +27,47 @@ fn serve(connection: &mut Connection, batch: Vec<Request>) -> usize {
             read => reads.push(read),
         }
     }
-    let count = writes.len();
-    let result = if count == 0 { Ok(()) } else { write_all(connection, writes) };
+    let result = if writes.is_empty() { Ok(()) } else { write_all(database, &writes) };
     for done in waiting {
-        done(result.as_ref().copied().map_err(|error| StoreError::Operation(error.to_string())));
+        done(result.clone().map_err(operation));
     }
     // A reader that went away does not need its answer.
     for read in reads {
         match read {
-            Request::One { id, reply } => drop(reply.send(schema::one(connection, id).map_err(operation))),
-            Request::Do { work } => work(connection),
-            Request::Copy { target, reply } => drop(reply.send(backup::copy(connection, &target))),
+            Request::One { id, reply } => drop(reply.send(jobs::one(database, id).map_err(operation))),
+            Request::Do { work } => work(database),
+            Request::Copy { target, reply } => drop(reply.send(backup::copy(database, &target))),
             Request::ByKey { key, reply } => {
-                drop(reply.send(schema::by_key(connection, &key).map_err(operation)));
+                drop(reply.send(jobs::by_key(database, &key).map_err(operation)));
             }
             Request::Page { query, reply } => {
-                drop(reply.send(schema::page(connection, query).map_err(operation)))
+                drop(reply.send(jobs::page(database, query).map_err(operation)))
             }
-            Request::Probe { done } => done(schema::probe(connection).map_err(operation)),
+            Request::Probe { done } => done(database.probe().map_err(operation)),
+            Request::Prune { before_ms } => match jobs::prune(database, before_ms) {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(component = "store", removed, "old transfers removed"),
+                Err(error) => tracing::warn!(component = "store", %error, "old transfers not removed"),
+            },
             Request::Write { .. } => {}
         }
     }
-    count
 }
 
-fn write_all(
-    connection: &mut Connection,
-    writes: Vec<(crate::jobs::JobRecord, Change)>,
-) -> Result<(), rusqlite::Error> {
-    let transaction = connection.transaction()?;
-    for (record, change) in writes {
-        match change {
-            Change::Insert => schema::insert(&transaction, &record)?,
-            Change::Update => schema::update(&transaction, &record)?,
+fn write_all(database: &mut dyn Database, writes: &[(JobRecord, Change)]) -> Result<(), Fault> {
+    atomically(database, |database| {
+        for (record, change) in writes {
+            match change {
+                Change::Insert => jobs::insert(database, record)?,
+                Change::Update => jobs::update(database, record)?,
+            }
         }
-    }
-    transaction.commit()
+        Ok(())
+    })
 }
 
-fn operation(error: rusqlite::Error) -> StoreError {
-    StoreError::Operation(error.to_string())
+pub(super) fn operation(fault: Fault) -> StoreError {
+    StoreError::Operation(fault.to_string())
 }
 
 const BATCH_MAX: usize = 256;
-const PRUNE_EVERY: usize = 500;

@@ -1,6 +1,7 @@
 //! Rows of the tunnels that operators added. Part of the store.
 use dwcp_config::Tunnel;
-use rusqlite::{Connection, Row};
+
+use super::database::{Database, Fault};
 
 pub(super) const TABLE: &str = "CREATE TABLE tunnels (
     listen TEXT PRIMARY KEY,
@@ -9,12 +10,11 @@ pub(super) const TABLE: &str = "CREATE TABLE tunnels (
 ) STRICT";
 
 /// Every tunnel. A row that this version cannot read is left out, and said to be.
-pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Tunnel>> {
-    let mut statement = connection.prepare("SELECT * FROM tunnels ORDER BY listen")?;
-    let read = statement.query_map([], row)?.collect::<rusqlite::Result<Vec<_>>>()?;
+pub(super) fn all(database: &mut dyn Database) -> Result<Vec<Tunnel>, Fault> {
     let mut tunnels = Vec::new();
-    for read in read {
-        match read {
+    for row in database.query("SELECT * FROM tunnels ORDER BY listen", &[])? {
+        let (listen, peer, target) = (row.text("listen")?, row.text("peer")?, row.text("target")?);
+        match Tunnel::new(&listen, &format!("{peer}:{target}")) {
             Ok(tunnel) => tunnels.push(tunnel),
             Err(error) => {
                 tracing::error!(component = "store", error, "a tunnel cannot be read: add it again")
@@ -24,21 +24,17 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Tunnel>> {
     Ok(tunnels)
 }
 
-fn row(row: &Row<'_>) -> rusqlite::Result<Result<Tunnel, String>> {
-    let (listen, peer, target): (String, String, String) =
-        (row.get("listen")?, row.get("peer")?, row.get("target")?);
-    Ok(Tunnel::new(&listen, &format!("{peer}:{target}")))
-}
-
 /// Keeps a tunnel.
-pub(super) fn insert(connection: &Connection, tunnel: &Tunnel) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO tunnels (listen, peer, target) VALUES (?1, ?2, ?3)";
-    connection.prepare_cached(sql)?.execute([&tunnel.listen.to_string(), &tunnel.peer, &tunnel.target])?;
+pub(super) fn insert(database: &mut dyn Database, tunnel: &Tunnel) -> Result<(), Fault> {
+    let sql = "INSERT INTO tunnels (listen, peer, target) VALUES ($1, $2, $3)
+        ON CONFLICT (listen) DO UPDATE SET peer = excluded.peer, target = excluded.target";
+    let listen = tunnel.listen.to_string();
+    database.execute(sql, &[(&listen).into(), (&tunnel.peer).into(), (&tunnel.target).into()])?;
     Ok(())
 }
 
-/// Forgets a tunnel.
-pub(super) fn delete(connection: &Connection, listen: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM tunnels WHERE listen = ?1")?.execute([listen])?;
+/// Forgets the tunnel at an address.
+pub(super) fn delete(database: &mut dyn Database, listen: &str) -> Result<(), Fault> {
+    database.execute("DELETE FROM tunnels WHERE listen = $1", &[listen.into()])?;
     Ok(())
 }

@@ -126,6 +126,17 @@ impl FakeDataplane {
         panic!("control said nothing");
     }
 
+    /// Whether control says nothing for so long.
+    pub(crate) fn nothing_within(&mut self, time: Duration) -> bool {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            if self.poll().is_some() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Answers what waits, or waits for a moment.
     pub(crate) fn answer_some(&mut self) {
         self.poll();

@@ -1,7 +1,7 @@
 //! Rules between keys. Called by the loader when all layers are read; it knows nothing of files.
 use std::collections::HashMap;
 
-use crate::model::{Config, Export, ExportPeers, Identity, Peer};
+use crate::model::{Config, Export, ExportPeers, Identity, Peer, StateBackend};
 use crate::nearest::nearest;
 use crate::value::{Value, shorten};
 
@@ -31,6 +31,10 @@ pub(crate) fn check(config: &Config) -> Vec<(String, String)> {
     }
     if config.recovery.backoff.is_empty() || config.recovery.backoff.len() > 16 {
         broken.push(("recovery.backoff".into(), "needs 1 to 16 pauses".into()));
+    }
+    if config.state.backend == StateBackend::Postgres && config.state.postgres_url.is_empty() {
+        let message = "must name the server: postgres://USER@HOST/DATABASE";
+        broken.push(("state.postgres_url".into(), message.into()));
     }
     if !config.monitoring.metrics_path.starts_with('/') {
         broken.push(("monitoring.metrics_path".into(), "must begin with `/`".into()));

@@ -36,6 +36,8 @@ pub struct Config {
     pub circuit_breaker: CircuitBreaker,
     /// How to try again.
     pub recovery: Recovery,
+    /// What is kept, where, and for how long.
+    pub state: State,
     /// HTTP.
     pub api: Api,
     /// Address of the peer port.
@@ -141,6 +143,19 @@ pub struct CircuitBreaker {
 pub struct Recovery {
     pub max_retries: u32,
     pub backoff: Vec<Duration>,
+}
+
+/// `state.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the key table documents every field where operators read it")]
+pub struct State {
+    pub backend: StateBackend,
+    pub postgres_url: String,
+    /// Empty = no password.
+    pub postgres_password_file: PathBuf,
+    /// Empty = no TLS.
+    pub postgres_ca_file: PathBuf,
+    pub keep_transfers: Duration,
 }
 
 /// `api.*`
@@ -320,6 +335,8 @@ choices! {
     pub enum Access { Read = "read", Write = "write", ReadWrite = "read-write", }
     /// How the dataplane talks to the kernel.
     pub enum Backend { Auto = "auto", IoUring = "io_uring", Epoll = "epoll", }
+    /// Where state is kept.
+    pub enum StateBackend { Embedded = "embedded", Postgres = "postgres", }
     /// Whether the buffer pool may lie on hugepages.
     pub enum Hugepages { Auto = "auto", Never = "never", }
     /// Whether the peer port is guarded.
@@ -385,6 +402,7 @@ impl Default for Config {
                 success_threshold: 2,
             },
             recovery: Recovery { max_retries: 3, backoff: [1, 2, 4].map(Duration::from_secs).to_vec() },
+            state: State::default(),
             api: Api { listen: any(8080), tls_listen: any(8443), socket: PathBuf::new() },
             peer_listen: any(9000),
             consensus: Consensus {
@@ -408,6 +426,18 @@ impl Default for Config {
             guard: Guard { mode: GuardMode::Off, source_rate: 200, total_rate: 5000 },
             peers: Vec::new(),
             exports: Vec::new(),
+        }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            backend: StateBackend::Embedded,
+            postgres_url: String::new(),
+            postgres_password_file: PathBuf::new(),
+            postgres_ca_file: PathBuf::new(),
+            keep_transfers: Duration::from_secs(7 * 86_400),
         }
     }
 }

@@ -30,7 +30,8 @@ impl Group {
 
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Demo | Self::Test => &[],
+            Self::Demo => &[],
+            Self::Test => &["postgresql"],
             Self::Vm => &[
                 "qemu-system-x86",
                 "busybox-static",
