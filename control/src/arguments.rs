@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDR:PORT", overrides_with = "listen")]
     pub(crate) listen: Option<std::net::SocketAddr>,
     /// Address of the HTTPS interface instead of api.tls_listen
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", overrides_with = "tls_listen")]
     pub(crate) tls_listen: Option<std::net::SocketAddr>,
     /// Check the configuration, print every mistake, start nothing (exit 78 where there are any)
     #[arg(long)]

@@ -232,9 +232,10 @@ fn starting_says_what_is_wrong() {
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = site.command().args(["--listen", &address]).output().unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && text.contains(&address), "{text}");
+    let control = site.start_with(&["--listen", &address]);
+    let error = control.get("/health?verbose=true").json()["recent_errors"][0].clone();
+    assert!(error["type"] == "listener" && error["message"].as_str().unwrap().contains(&address), "{error}");
+    drop(control);
 
     site.configure(&format!("monitoring: {{metrics_port: {}}}\n", taken.local_addr().unwrap().port()));
     let config = std::fs::read_to_string(site.path("dwcp.yaml")).unwrap().replacen(

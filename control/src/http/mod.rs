@@ -13,6 +13,7 @@ mod documents;
 mod events;
 mod guard;
 mod kernel;
+mod listeners;
 mod node;
 mod openapi;
 mod ping;
@@ -37,28 +38,26 @@ use tokio::net::{TcpListener, UnixListener};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::listeners::Place;
 use crate::app::App;
 use crate::arguments::Places;
 
 /// Binds every listener and starts serving. The unix socket disappears with the value.
 ///
 /// # Errors
-/// A socket or the API's port that cannot be had; a metrics port that cannot is a warning.
+/// A socket that cannot be had, or files of HTTPS that are wrong. Ports that are taken are waited for.
 pub(crate) async fn start(app: &Arc<App>, places: &Places) -> anyhow::Result<SocketFile> {
     let router = router(app);
     let (unix, file) = bind_unix(&places.socket)?;
-    let tcp = bind_tcp(places.listen).await.with_context(|| {
-        format!(
-            "the API cannot listen on {}: another program has the port (`ss -ltnp`), or it is not ours to take; set api.listen",
-            places.listen
-        )
-    })?;
-    let (address, socket) = (tcp.local_addr()?.to_string(), places.socket.display().to_string());
+    let place = Place { address: places.listen, what: "HTTP", key: "api.listen" };
+    let tcp = place.bind(app).await;
+    let (address, socket) = (listeners::address_of(tcp.as_ref()), places.socket.display().to_string());
     start_metrics(app, places).await;
     start_tls(app, places, &router).await?;
     tracing::info!(component = "http", address, socket, "listening");
     tokio::spawn(connection::serve_unix(unix, router.clone(), Arc::clone(app)));
-    tokio::spawn(connection::serve_tcp(tcp, router, Arc::clone(app)));
+    let app = Arc::clone(app);
+    tokio::spawn(async move { connection::serve_tcp(place.wait(tcp).await, router, app).await });
     Ok(file)
 }
 
@@ -73,14 +72,13 @@ async fn start_tls(app: &Arc<App>, places: &Places, router: &Router) -> anyhow::
     }
     let tls = tls::Tls::load(files).context("HTTPS")?;
     app.lock().certificates = tls.in_use();
-    let listener = bind_tcp(places.tls_listen)
-        .await
-        .with_context(|| format!("HTTPS cannot listen on {}: set api.tls_listen", places.tls_listen))?;
-    let address = listener.local_addr()?.to_string();
+    let place = Place { address: places.tls_listen, what: "HTTPS", key: "api.tls_listen" };
+    let listener = place.bind(app).await;
+    let address = listeners::address_of(listener.as_ref());
     tracing::info!(component = "http", address, file, "HTTPS listening");
-    let tls = Arc::new(tls);
-    tokio::spawn(Arc::clone(&tls).follow(Arc::clone(app)));
-    tokio::spawn(connection::serve_tls(listener, tls, router.clone(), Arc::clone(app)));
+    let (tls, router, app) = (Arc::new(tls), router.clone(), Arc::clone(app));
+    tokio::spawn(Arc::clone(&tls).follow(Arc::clone(&app)));
+    tokio::spawn(async move { connection::serve_tls(place.wait(listener).await, tls, router, app).await });
     Ok(())
 }
 

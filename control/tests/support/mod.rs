@@ -54,7 +54,12 @@ impl Site {
     }
 
     pub(crate) fn start(&self) -> Control {
-        let mut child = self.command().stdout(Stdio::piped()).spawn().unwrap();
+        self.start_with(&[])
+    }
+
+    /// With more arguments, which win over the usual ones.
+    pub(crate) fn start_with(&self, arguments: &[&str]) -> Control {
+        let mut child = self.command().args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut tls_address = None;
         let address = loop {
