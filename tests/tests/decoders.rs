@@ -10,10 +10,11 @@ use dwcp_abi::link::{
 };
 use dwcp_abi::wire::hello::{Greeting, Hello, Refuse, VersionRange, Welcome};
 use dwcp_abi::wire::{
-    Ack, BlockHeader, ChunkHead, ChunkRanges, Close, Code, Codec, ContentId, DELTA_HEAD_BYTES, DeltaHead,
-    DeltaKind, Entry, EntryHeader, EntryKind, FetchRequest, FilterAction, FilterRule, FrameHeader, FrameKind,
-    Held, JobAbort, JobAccept, JobDone, JobEnd, JobOpen, ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain,
-    Pack, PackHead, Ping, Recipe, TreeOptions, check_name, open_pack,
+    Ack, Attribute, BlockHeader, Change, ChangedName, ChunkHead, ChunkRanges, Close, Code, Codec,
+    ContentDigest, ContentId, DELTA_HEAD_BYTES, DeltaHead, DeltaKind, Entry, EntryHeader, EntryKind, Extra,
+    FLAG_EXTRA, FetchRequest, FilterAction, FilterRule, FrameHeader, FrameKind, Held, JobAbort, JobAccept,
+    JobChanges, JobDone, JobEnd, JobOpen, Node, NodeKind, ObjectDone, ObjectEnd, ObjectOpened, ObjectPlain,
+    OwnerName, Pack, PackHead, Ping, Recipe, TreeOptions, check_name, extras, open_pack,
 };
 use dwcp_tests::sim::Rng;
 
@@ -81,7 +82,7 @@ fn frames_of_the_wire() {
         Ack: ack,
         ChunkHead: head,
         PackHead: PackHead { number: 1, attempt: 2, reserved: 0 },
-        JobOpen<'_>: JobOpen { attempt: 1, options: TreeOptions::SKIP_UNCHANGED, baselines: true, packs: 0, destination: b"/there" , filters: b"",},
+        JobOpen<'_>: JobOpen { attempt: 1, options: TreeOptions::SKIP_UNCHANGED, baselines: true, packs: 0, destination: b"/there", filters: b"\x02\x01\0*" },
         FetchRequest<'_>: FetchRequest { attempt: 1, options: TreeOptions::NONE, sources: b"\x02\0/a", filters: b"\x02\x01\0*" },
         FilterRule<'_>: FilterRule { action: FilterAction::Exclude, pattern: b"*.o" },
         JobAccept: JobAccept { question: true },
@@ -95,7 +96,13 @@ fn frames_of_the_wire() {
         ObjectEnd: ObjectEnd { object: 5, size: 6, digest },
         ObjectDone<'_>: ObjectDone { object: 5, code, text },
         JobEnd: JobEnd { packs: 1, entries: 2, objects: 3 },
-        JobDone<'_>: JobDone { failures: 1, text, changes: b"" },
+        JobDone<'_>: JobDone { failures: 1, text, changes: b"c" },
+        JobChanges<'_>: JobChanges { created: 1, replaced: 2, bytes: 3, deleted: 4, names: b"\x03\x01\0a", notes: text },
+        ChangedName<'_>: ChangedName { change: Change::Deleted, name: b"a/b" },
+        Extra<'_>: Extra::Digest(ContentDigest { digest }),
+        Extra<'_>: Extra::Attribute(Attribute { name: b"user.a", value: b"v" }),
+        Extra<'_>: Extra::User(OwnerName { name: b"daemon" }),
+        Extra<'_>: Extra::Node(Node { kind: NodeKind::Block, major: 8, minor: 1 }),
         JobAbort<'_>: JobAbort { code, text },
         Ping: Ping { token: 9 },
         Close<'_>: Close { code, text },
@@ -337,18 +344,28 @@ fn packs() {
         entry(EntryKind::InlineFile, b"d/f", b"content", 7),
         entry(EntryKind::Object, b"d/o", b"", 1 << 20),
         entry(EntryKind::Symlink, b"d/l", b"../f", 4),
+        entry(EntryKind::HardLink, b"d/h", b"d/f", 3),
+        Entry {
+            header: EntryHeader { flags: FLAG_EXTRA, ..header(EntryKind::Special, b"d/p", 0) },
+            name: b"d/p",
+            extra: b"\x05\x01\0\0\0\0\0\0\0\0",
+            content: b"",
+        },
         entry(EntryKind::Failed, b"x", b"why", 3),
     ] {
         pack.extend_from_slice(&encoded(&sample));
     }
     let (_, entries) = open_pack(&pack).expect("a pack has a digest");
-    assert_eq!(Pack::new(entries).filter_map(Result::ok).count(), 5, "the sample is a pack");
+    assert_eq!(Pack::new(entries).filter_map(Result::ok).count(), 7, "the sample is a pack");
     for _ in 0..5 * rounds() {
         let bytes = mutate(&mut rng, &pack);
         let Ok((_, entries)) = open_pack(&bytes) else { continue };
         for entry in Pack::new(entries).filter_map(Result::ok) {
             let is_root = entry.name.is_empty() && entry.header.kind == EntryKind::Directory;
             assert!(is_root || check_name(entry.name).is_ok(), "a pack hands out a name that escapes");
+            let leads = entry.header.kind != EntryKind::HardLink || check_name(entry.content).is_ok();
+            assert!(leads, "a pack hands out a hard link that escapes");
+            assert!(extras(entry.extra).count() <= entry.extra.len(), "records that take no room");
             assert_eq!(Entry::decode(&encoded(&entry)).expect("what was written can be read"), entry);
         }
     }

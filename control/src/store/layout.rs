@@ -89,6 +89,8 @@ CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_ms IS NULL";
 
 #[cfg(test)]
 mod tests {
+    use super::super::jobs;
+    use super::super::sqlite::Sqlite;
     use super::*;
 
     #[test]
@@ -98,6 +100,29 @@ mod tests {
             for word in ["INTEGER", "BLOB", "AUTOINCREMENT", "STRICT", "x'"] {
                 assert!(!theirs.contains(word), "{theirs}");
             }
+        }
+    }
+
+    #[test]
+    fn an_option_of_a_former_layout_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("control.db");
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        for step in &MIGRATIONS[..7] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection.pragma_update(None, "user_version", 7).unwrap();
+        let insert =
+            "INSERT INTO jobs (direction, peer, sources, destination, streams, skip_unchanged, created_ms)
+            VALUES ('send', 'a', x'', x'61', 0, ?1, 1)";
+        for skip_unchanged in [0, 1] {
+            connection.execute(insert, [skip_unchanged]).unwrap();
+        }
+        drop(connection);
+        let mut database = Sqlite::open(&file).unwrap();
+        for id in [1, 2] {
+            let record = jobs::one(&mut database, id).unwrap().unwrap();
+            assert_eq!((record.request.options.skip_unchanged, record.changes.len()), (id == 2, 0));
         }
     }
 }

@@ -475,7 +475,9 @@ mod tests {
     fn a_decoder_meets_hostile_fields_with_an_error() {
         let whole = |header: EntryHeader, name: &[u8], content: &[u8]| {
             let mut bytes = [0; 512];
+            let flags = header.flags;
             let header = with_lengths(header, (name, &[]), content.len()).unwrap();
+            let header = EntryHeader { flags, ..header };
             let mut writer = Writer::new(&mut bytes);
             header.write(&mut writer).unwrap();
             writer.bytes(name).unwrap();

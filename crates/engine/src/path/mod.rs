@@ -281,7 +281,7 @@ impl PathControl {
         let low = (self.rtt_min_ns / 16).max(QUEUE_NOISE_NS / 4).max(self.noise_ns);
         let high = low + (self.rtt_min_ns / 12).max(QUEUE_NOISE_NS);
         if queue_ns > high || self.is_lossy(loss) {
-            self.give_way(span_ns, delivered, queue_ns, (low, high));
+            self.give_way((span_ns, delivered), (queue_ns, loss), (low, high));
             return;
         }
         self.drain = None;
@@ -299,7 +299,12 @@ impl PathControl {
     }
 
     /// Down to less than arrives, unless that has been tried and the delay has not followed: then it is not our queue.
-    fn give_way(&mut self, span_ns: Time, delivered: f64, queue_ns: Time, (low, high): (Time, Time)) {
+    fn give_way(
+        &mut self,
+        (span_ns, delivered): (Time, f64),
+        (queue_ns, loss): (Time, f64),
+        (low, high): (Time, Time),
+    ) {
         self.probe = Probe::default();
         self.streak = 0;
         let begun = Drain {
@@ -327,7 +332,10 @@ impl PathControl {
         // While a queue stands, what arrives is what the bottleneck carries.
         self.ceiling = delivered.max(self.latest);
         let excess = queue_ns.saturating_sub(low) as f64 / (4 * self.rtt_min_ns) as f64;
-        let cut = (self.ceiling * (1.0 - excess.clamp(CUT_MIN, CUT_MAX))).max(self.rate / 2.0);
+        // Little delay and little that arrives: the lanes pause by themselves, as BBR's do to look for the round trip.
+        let is_ours = queue_ns > self.rtt_min_ns / 4 || self.is_lossy(loss);
+        let least = self.rate * if is_ours { 0.5 } else { 0.85 };
+        let cut = (self.ceiling * (1.0 - excess.clamp(CUT_MIN, CUT_MAX))).max(least);
         self.rate = self.rate.min(cut);
         self.draining = true;
         self.reason = if queue_ns > high { Reason::Queue } else { Reason::Loss };
@@ -392,10 +400,10 @@ impl PathControl {
         let rate = self.delivered.value().max(self.rate);
         let flying = rate * self.rtt_min_ns as f64 / 1e9;
         let lanes = (flying / LANE_WINDOW_BYTES) as u64 + 1;
-        let most = match self.phase {
-            Phase::Starting => LANES_MOST,
-            Phase::Steady if self.loss > LOSSY => (rate / LANE_RATE_BYTES_PER_S) as u64,
-            Phase::Steady => (rate * self.chunk_ns() / 1e9 / CHUNK) as u64,
+        let most = if self.loss > LOSSY {
+            (rate / LANE_RATE_BYTES_PER_S) as u64
+        } else {
+            (rate * self.chunk_ns() / 1e9 / CHUNK) as u64
         };
         let most = most.clamp(LANES_FEW, LANES_MOST);
         lanes.clamp(LANES_LEAST.min(most), most) as u16
@@ -448,7 +456,7 @@ const RATE_MIN_BYTES_PER_S: u64 = 16 * 1024;
 const LANE_WINDOW_BYTES: f64 = 2_097_152.0;
 /// Eight segments in the 40 ms for which Linux may hold an acknowledgement back (`TCP_DELACK_MIN`).
 const LANE_RATE_BYTES_PER_S: f64 = 290_000.0;
-const LANES_FEW: u64 = 2;
+const LANES_FEW: u64 = 4;
 /// A share of repeats that makes windows small, so that more lanes are worth it.
 const LOSSY: f64 = 0.0005;
 const CHUNK: f64 = dwcp_abi::wire::CHUNK_BYTES as f64;
