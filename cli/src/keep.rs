@@ -4,7 +4,6 @@ use dwcp_api::TransferOptions;
 
 /// The options, named as in rsync.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Keep {
     /// Keep owner, group, devices and special files, as rsync's -a does: --owner --group --devices --specials
     #[arg(long, short = 'a')]
@@ -18,16 +17,16 @@ pub(crate) struct Keep {
     /// Keep access control lists
     #[arg(long, short = 'A')]
     acls: bool,
-    /// Keep owners and set-user-ID bits. Needs privilege at the receiver; as all of these, `privileged` in its exports
+    /// Keep owners and set-user-ID bits, where the receiver has the right to; the export of a peer must be `privileged`
     #[arg(long, short = 'o')]
     owner: bool,
-    /// Keep groups
+    /// Keep groups, likewise
     #[arg(long, short = 'g')]
     group: bool,
     /// Owners and groups by number, not by name
     #[arg(long)]
     numeric_ids: bool,
-    /// Make devices. Needs privilege at the receiver
+    /// Make devices, likewise
     #[arg(long)]
     devices: bool,
     /// Make named pipes and sockets
