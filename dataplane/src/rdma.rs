@@ -135,7 +135,7 @@ impl Rdma {
                 let port = device.port();
                 format!("rdma\ton\t{} port {}, packets of {} bytes\n", port.device, port.port, device.mtu())
             }
-            None => format!("rdma\toff\tunavailable ({})\n", state.why),
+            None => format!("rdma\tunavailable\t{}\n", state.why),
         }
     }
 
@@ -234,7 +234,7 @@ mod tests {
         let rdma = Rdma::default();
         assert_eq!(rdma.line(), "rdma\toff\tno plan came yet\n");
         rdma.want(Wanted { refusal: None, device: "no-such-device".into(), port: 1 });
-        assert!(rdma.line().starts_with("rdma\toff\tunavailable ("), "{}", rdma.line());
+        assert!(rdma.line().starts_with("rdma\tunavailable\t"), "{}", rdma.line());
         assert!(!rdma.offers(&PeerName::from("b"), Instant::now()));
         assert!(rdma.prepare(IpAddr::from([127, 0, 0, 1]), None).is_err());
         rdma.want(Wanted::not("transport.enable_rdma is false"));

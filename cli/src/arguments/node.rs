@@ -52,8 +52,25 @@ pub(crate) struct Flows {
 pub(crate) enum Debug {
     /// Programs in the kernel: maps, attachments, pins, and what the verifier said where one was refused
     Ebpf,
+    /// What lanes can go over, and why not: devices, addresses, modules, limits; exits 1 where it is not usable
+    Transport(DebugTransport),
     /// How the members of the cluster agree; exits 1 while they do not
     Consensus,
+}
+
+/// Arguments of `debug transport`.
+#[derive(Debug, Args)]
+pub(crate) struct DebugTransport {
+    /// The transport
+    #[arg(long, value_enum)]
+    pub(crate) mode: TransportMode,
+}
+
+/// What `debug transport` looks into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TransportMode {
+    /// RDMA queue pairs
+    Rdma,
 }
 
 /// Arguments of `doctor`.

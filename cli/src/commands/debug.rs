@@ -1,7 +1,7 @@
 //! `dwcp debug`: the node's parts in detail.
-use dwcp_api::KernelReport;
+use dwcp_api::{KernelEntry, TransportReport};
 
-use crate::arguments::Debug;
+use crate::arguments::{Debug, TransportMode};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::output::{self, plain};
@@ -10,6 +10,9 @@ use crate::table::{Side, Table};
 pub(super) async fn run(context: &Context, part: &Debug) -> Result<Code, Failure> {
     match part {
         Debug::Ebpf => ebpf(context).await,
+        Debug::Transport(wanted) => match wanted.mode {
+            TransportMode::Rdma => rdma(context).await,
+        },
         Debug::Consensus => super::cluster::debug(context).await,
     }
 }
@@ -21,14 +24,30 @@ async fn ebpf(context: &Context) -> Result<Code, Failure> {
     if context.json {
         output::json(&report)?;
     } else {
-        output::result(&render(&report))?;
+        output::result(&render(&report.entries))?;
     }
     Ok(if has_trouble { Code::General } else { Code::Ok })
 }
 
-fn render(report: &KernelReport) -> String {
+/// Exits 1 where lanes cannot go over it.
+async fn rdma(context: &Context) -> Result<Code, Failure> {
+    let report = context.client()?.rdma().await?;
+    if context.json {
+        output::json(&report)?;
+    } else {
+        output::result(&format!("{}\n\n{}", verdict(&report), render(&report.entries)))?;
+    }
+    Ok(if report.usable { Code::Ok } else { Code::General })
+}
+
+fn verdict(report: &TransportReport) -> String {
+    let state = if report.usable { "usable" } else { "not used, lanes are TCP connections" };
+    format!("rdma: {state}: {}", plain(&report.why))
+}
+
+fn render(entries: &[KernelEntry]) -> String {
     let mut table = Table::new(&[("WHAT", Side::Left), ("NAME", Side::Left), ("", Side::Left)]);
-    for entry in &report.entries {
+    for entry in entries {
         table.row([plain(&entry.kind), plain(&entry.name), plain(&entry.detail)]);
     }
     table.render()

@@ -22,6 +22,7 @@ mod problem;
 mod tls;
 mod tokens;
 mod transfers;
+mod transport;
 mod tunnels;
 
 use std::net::SocketAddr;
@@ -141,6 +142,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(documents::peers))
         .routes(routes!(kernel::flows))
         .routes(routes!(kernel::kernel))
+        .routes(routes!(transport::transport))
         .routes(routes!(ping::ping))
         .routes(routes!(node::components))
         .routes(routes!(node::compression))

@@ -5,7 +5,7 @@ use dwcp_abi::bpf::{Class, Direction};
 use dwcp_abi::shm::{
     FLOW_CORES_MAX, LATENCY_BOUNDS_US, LATENCY_BUCKETS, NodeCounter, ProgramFlag, WorkerCounter,
 };
-use dwcp_api::{ComponentState, TunnelFigures, TunnelPeer, TunnelState};
+use dwcp_api::{ComponentState, FeatureState, TunnelFigures, TunnelPeer, TunnelState};
 use dwcp_policy::Component;
 
 use super::process::{ProcessFigures, started_s};
@@ -55,6 +55,7 @@ pub(crate) fn render(app: &Arc<App>) -> String {
     tunnels(&mut page, &shared, &settings.config);
     dataplane(&mut page, &shared);
     cores(&mut page, &shared.figures);
+    rdma(&mut page, &shared, &settings.config.transport);
     kernel(&mut page, &shared.figures);
     page.family("dwcp_backup_last_success_timestamp_seconds");
     if let Some((ms, _)) = shared.backup {
@@ -251,6 +252,29 @@ fn cores(page: &mut Page, figures: &Figures) {
     page.family("dwcp_dataplane_core_busy_seconds_total");
     for (core, worker) in figures.workers.iter().enumerate() {
         page.sample(&[("core", &core.to_string())], worker.value(WorkerCounter::BusyNs) as f64 / 1e9);
+    }
+}
+
+/// The port that is used, or the one that is wanted and cannot be; none where RDMA is not wanted.
+fn rdma(page: &mut Page, shared: &Shared, transport: &dwcp_config::Transport) {
+    let figures = &shared.figures;
+    for (name, counter) in [
+        ("dwcp_rdma_lanes", WorkerCounter::RdmaLanes),
+        ("dwcp_rdma_bytes_sent_total", WorkerCounter::RdmaBytesSent),
+        ("dwcp_rdma_bytes_received_total", WorkerCounter::RdmaBytesReceived),
+        ("dwcp_rdma_lanes_lost_total", WorkerCounter::RdmaLanesLost),
+    ] {
+        page.one(name, figures.sum(counter));
+    }
+    page.family("dwcp_rdma_up");
+    let said = figures.features.iter().find(|feature| feature.name == "rdma");
+    if let Some(said) = said.filter(|_| transport.enable_rdma) {
+        let is_up = said.state == FeatureState::On;
+        // What is used begins with its name: a device that the configuration leaves open is known by that only.
+        let used =
+            said.reason.split_whitespace().next().filter(|_| is_up && transport.rdma_device.is_empty());
+        let device = used.unwrap_or(&transport.rdma_device);
+        page.sample(&[("device", device), ("port", &transport.rdma_port.to_string())], is_up);
     }
 }
 

@@ -100,6 +100,11 @@ families! {
     "dwcp_dataplane_core_busy_seconds_total" Counter "Time that a worker worked rather than waited.";
     "dwcp_dataplane_core_cqe_total" Counter "Completions that a worker reaped.";
     "dwcp_dataplane_core_sqe_full_total" Counter "Times that a worker's submission queue was full.";
+    "dwcp_rdma_up" Gauge "Whether lanes can go over this RDMA port, 0 or 1.";
+    "dwcp_rdma_lanes" Gauge "Lanes over RDMA queue pairs.";
+    "dwcp_rdma_bytes_sent_total" Counter "Bytes of frames sent over queue pairs.";
+    "dwcp_rdma_bytes_received_total" Counter "Bytes of frames that came over queue pairs.";
+    "dwcp_rdma_lanes_lost_total" Counter "Lanes over queue pairs that were lost by an error; their peers get TCP for a while.";
     "dwcp_ebpf_program_loaded" Gauge "Whether a kernel program is attached, 0 or 1.";
     "dwcp_ebpf_class_packets_total" Counter "Packets per class, direction and core.";
     "dwcp_ebpf_class_bytes_total" Counter "Bytes per class, direction and core.";
@@ -176,6 +181,7 @@ pub(super) const MAY_BE_EMPTY: &[&str] = &[
     "dwcp_dataplane_core_cqe_total",
     "dwcp_dataplane_core_sqe_full_total",
     "dwcp_dataplane_io_backend",
+    "dwcp_rdma_up",
     "dwcp_ebpf_class_packets_total",
     "dwcp_ebpf_class_bytes_total",
     "dwcp_http_requests_total",

@@ -54,7 +54,10 @@ pub use peers::{PathLimit, PathMode, PeerFigures, PeerList, PeerPath, PeerState}
 pub use ping::PingAnswer;
 pub use problem::Problem;
 pub use schema::{Document, SchemaName};
-pub use stats::{BpfClass, BpfStats, CoreStats, FlowFigures, FlowList, KernelEntry, KernelReport, Stats};
+pub use stats::{
+    BpfClass, BpfStats, CoreStats, FlowFigures, FlowList, KernelEntry, KernelReport, Stats, TransportMode,
+    TransportReport,
+};
 pub use status::{CoreFigures, DataplaneStatus, Feature, FeatureState, Mode, PeersTotal, Status};
 pub use timestamp::{Timestamp, TimestampError};
 pub use transfer::{

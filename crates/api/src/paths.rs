@@ -21,6 +21,8 @@ pub const STATS: &str = "/api/v1/dwcp/stats";
 pub const FLOWS: &str = "/api/v1/dwcp/flows";
 /// The [`crate::KernelReport`] document.
 pub const KERNEL: &str = "/api/v1/dwcp/kernel";
+/// The [`crate::TransportReport`] document; `mode` says of which.
+pub const DEBUG_TRANSPORT: &str = "/api/v1/dwcp/debug/transport";
 /// The [`crate::PeerList`] document.
 pub const PEERS: &str = "/api/v1/dwcp/peers";
 /// The [`crate::ConfigDocument`].
@@ -101,9 +103,10 @@ pub const CONSENSUS_SUSPECTS_PATTERN: &str = "/api/v1/dwcp/consensus/{group}/byz
 pub const PING_PATTERN: &str = "/api/v1/dwcp/peers/{name}/ping";
 
 /// Every path without a number in it.
-pub const ALL: [&str; 36] = [
+pub const ALL: [&str; 37] = [
     FLOWS,
     KERNEL,
+    DEBUG_TRANSPORT,
     HEALTH,
     READY,
     LIVE,

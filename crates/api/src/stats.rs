@@ -9,6 +9,7 @@ use crate::SchemaName;
 use crate::schema::documents;
 
 documents!(Stats = "dwcp.stats/1", FlowList = "dwcp.flows/1", KernelReport = "dwcp.kernel/1");
+documents!(TransportReport = "dwcp.transport/1");
 
 /// Answer of `GET /api/v1/dwcp/stats`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -126,4 +127,27 @@ pub struct KernelEntry {
     pub name: String,
     /// What is known of it.
     pub detail: String,
+}
+
+/// A transport to look into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportMode {
+    /// RDMA queue pairs.
+    Rdma,
+}
+
+/// Answer of `GET /api/v1/dwcp/debug/transport`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TransportReport {
+    /// `dwcp.transport/1`.
+    pub schema: SchemaName,
+    /// What was looked into.
+    pub mode: TransportMode,
+    /// Whether lanes can go over it.
+    pub usable: bool,
+    /// Over what, or why not.
+    pub why: String,
+    /// One entry for each thing: configuration, lanes, port, gid, module, nodes or limit.
+    pub entries: Vec<KernelEntry>,
 }

@@ -1,5 +1,5 @@
-//! The step that needs another kernel: tests of the kernel programs inside the virtual machine, whose kernel has `fq`
-//! and is older than tcx. Called by `test`.
+//! The step that needs another kernel: tests inside the virtual machine, whose kernel has `fq` and RDMA ports, and is older
+//! than tcx. One boot for all of them. Called by `test`.
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
@@ -8,14 +8,26 @@ use super::tally::Tally;
 use crate::{Outcome, shell, vm};
 
 /// Builds the tests here and runs some of them there.
-pub(super) fn kernel_tests() -> Result<Tally> {
-    if !shell::target().join("bpf/dwcp-ebpf").is_file() {
+pub(super) fn run() -> Result<Tally> {
+    let mut suites = vec![
+        Suite { package: "dwcp-sys", program: "rdma", filters: &[] },
+        Suite { package: "dwcp-dataplane", program: "pair", filters: &["rdma::"] },
+    ];
+    if shell::target().join("bpf/dwcp-ebpf").is_file() {
+        suites.insert(0, Suite { package: "dwcp-dataplane", program: "bpf", filters: &KERNEL_PROGRAMS });
+    } else {
         println!("skipped: the kernel programs are not built");
-        return Ok(Tally::skipped());
     }
-    let program = test_program()?;
-    let words = ["--timeout", "400", "--", "env", "DWCP_TEST_DEMANDS=fq", "RUST_BACKTRACE=0", &program];
-    let arguments: Vec<String> = words.into_iter().chain(TESTS).map(String::from).collect();
+    let mut script = "status=0\n".to_owned();
+    for suite in &suites {
+        let program = suite.compiled()?;
+        let words = [&[program.as_str()][..], suite.filters].concat();
+        // One at a time: the machine is emulated, rates are measured, and wires are cut.
+        script += &format!("{} --test-threads=1 --show-output || status=1\n", words.join(" "));
+    }
+    script += "exit $status\n";
+    let words = ["--rdma", "--timeout", "700", "--", "env", "DWCP_TEST_DEMANDS=fq,rdma", "RUST_BACKTRACE=0"];
+    let arguments: Vec<String> = words.into_iter().chain(["sh", "-c", &script]).map(String::from).collect();
     Ok(match vm::run(&arguments)? {
         Outcome::Done => Tally::passed(),
         Outcome::Skipped => Tally::skipped(),
@@ -23,15 +35,25 @@ pub(super) fn kernel_tests() -> Result<Tally> {
     })
 }
 
-/// Path of the compiled tests, as cargo says it in its messages.
-fn test_program() -> Result<String> {
-    let mut cargo =
-        shell::cargo(["test", "--quiet", "--package", "dwcp-dataplane", "--test", "bpf", "--no-run"]);
-    let output =
-        cargo.arg("--message-format=json").stderr(Stdio::inherit()).output().context("cargo test")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let named = text.lines().filter_map(executable).next_back();
-    named.map(String::from).context("cargo names no program of the tests")
+/// Tests of one program.
+struct Suite {
+    package: &'static str,
+    program: &'static str,
+    /// Parts of their names; all of them where there is none.
+    filters: &'static [&'static str],
+}
+
+impl Suite {
+    /// Path of the compiled program, as cargo says it in its messages.
+    fn compiled(&self) -> Result<String> {
+        let mut cargo =
+            shell::cargo(["test", "--quiet", "--package", self.package, "--test", self.program, "--no-run"]);
+        let output =
+            cargo.arg("--message-format=json").stderr(Stdio::inherit()).output().context("cargo test")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let named = text.lines().filter_map(executable).rfind(|path| path.contains(self.program));
+        named.map(String::from).context("cargo names no program of the tests")
+    }
 }
 
 fn executable(line: &str) -> Option<&str> {
@@ -39,8 +61,8 @@ fn executable(line: &str) -> Option<&str> {
     rest.split_once('"').map(|(path, _)| path)
 }
 
-/// One at a time: the machine is emulated, and rates are measured. Of the rest this machine's kernel says enough.
-const TESTS: [&str; 5] = ["departure", "guard", "lasting", "--test-threads=1", "--show-output"];
+/// Of the rest this machine's kernel says enough.
+const KERNEL_PROGRAMS: [&str; 3] = ["departure", "guard", "lasting"];
 
 #[cfg(test)]
 mod tests {

@@ -91,7 +91,7 @@ impl Session {
         if pace == Pace::Full {
             self.step("HTTP interface against its description", interface::described);
             self.step("what HTTPS speaks", interface::tls);
-            self.step("kernel programs in the virtual machine", machine::kernel_tests);
+            self.step("kernel programs and RDMA in the virtual machine", machine::run);
             self.step("memory-order models", loom);
         }
     }

@@ -7,8 +7,8 @@ use super::{Client, ClientError, check, percent_encode, to_json};
 use crate::{
     AuditList, BackupVerdict, BreakerReset, CertificateList, CircuitBreakers, ComponentList, ConfigChange,
     ConfigDocument, Document, DrainStatus, EventList, EventQuery, FlowList, Health, KernelReport, KeyCreated,
-    KeyList, KeyRequest, LogLines, PingAnswer, TokenIssued, TokenKeyList, TokenRequest, TunnelAnswer,
-    TunnelList, TunnelRequest, paths,
+    KeyList, KeyRequest, LogLines, PingAnswer, TokenIssued, TokenKeyList, TokenRequest, TransportReport,
+    TunnelAnswer, TunnelList, TunnelRequest, paths,
 };
 
 impl Client {
@@ -80,6 +80,14 @@ impl Client {
     /// Any [`ClientError`].
     pub async fn kernel(&self) -> Result<KernelReport, ClientError> {
         self.document(paths::KERNEL).await
+    }
+
+    /// `GET /api/v1/dwcp/debug/transport?mode=rdma`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn rdma(&self) -> Result<TransportReport, ClientError> {
+        self.document(&format!("{}?mode=rdma", paths::DEBUG_TRANSPORT)).await
     }
 
     /// `GET /health?verbose=true`; an unhealthy node answers too.
