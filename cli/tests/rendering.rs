@@ -14,6 +14,7 @@ fn node() -> Daemon {
             "GET /api/v1/dwcp/tunnels" => fixture("tunnels.json"),
             "GET /api/v1/dwcp/flows" => fixture("flows.json"),
             "GET /api/v1/dwcp/kernel" => fixture("kernel.json"),
+            "GET /api/v1/dwcp/debug/transport?mode=rdma" => fixture("transport.json"),
             "GET /api/v1/dwcp/transfers/7" => fixture("transfer.json"),
             "GET /api/v1/dwcp/transfers" => {
                 let transfer = fixture("transfer.json");
@@ -55,6 +56,7 @@ fn documents_for_people() {
         ("flows.txt", &["flows"]),
         ("flows-all.txt", &["flows", "--all", "--class", "bulk"]),
         ("debug-ebpf.txt", &["debug", "ebpf"]),
+        ("debug-rdma.txt", &["debug", "transport", "--mode=rdma"]),
         ("path.txt", &["path", "berlin"]),
         ("path-unknown.txt", &["path", "rome"]),
         ("transfers.txt", &["transfers"]),
@@ -73,7 +75,8 @@ fn documents_for_people() {
 #[test]
 fn the_runbook_shows_what_is_printed() {
     let runbook = include_str!("../../docs/runbook.md");
-    for shown in [include_str!("golden/flows.txt"), include_str!("golden/debug-ebpf.txt")] {
+    let [flows, programs] = [include_str!("golden/flows.txt"), include_str!("golden/debug-ebpf.txt")];
+    for shown in [flows, programs, include_str!("golden/debug-rdma.txt")] {
         assert!(runbook.contains(shown), "docs/runbook.md shows something else than:\n{shown}");
     }
 }
@@ -93,6 +96,7 @@ fn documents_for_programs_name_their_type() {
         (&["peers", "--json"], "dwcp.peers/1"),
         (&["flows", "--json"], "dwcp.flows/1"),
         (&["debug", "ebpf", "--json"], "dwcp.kernel/1"),
+        (&["debug", "transport", "--mode=rdma", "--json"], "dwcp.transport/1"),
         (&["path", "berlin", "--json"], "dwcp.peers/1"),
         (&["transfers", "--json"], "dwcp.transfers/1"),
         (&["transfers", "list", "--json"], "dwcp.transfers/1"),

@@ -143,7 +143,7 @@ fn rdma_whose_port_goes_down_in_mid_transfer_gives_way_to_tcp_and_comes_back() {
 
 #[test]
 fn rdma_whose_packets_are_lost_in_mid_transfer_gives_way_to_tcp_and_comes_back() {
-    let Some(mut scene) = Scene::new(Shape { encrypt: true, ..CLEAR }, BOTH) else { return };
+    let Some(mut scene) = Scene::new(CLEAR, BOTH) else { return };
     scene.begin_long();
     run("tc", &["qdisc", "add", "dev", "wire0", "root", "netem", "loss", "100%"]);
     scene.sender.end_of(1).assert_done();
