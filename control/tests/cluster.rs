@@ -149,7 +149,7 @@ fn the_protocol_changes_and_a_member_goes_without_losing_anything() {
     let nodes = cluster(4);
     nodes[1].put("before", "pbft").expect("decided");
     let group = "/api/v1/dwcp/consensus/cluster";
-    for (algorithm, epoch) in [("bullshark", 4), ("tpbft", 5), ("pbft", 6)] {
+    for (algorithm, epoch) in [("bullshark", 4), ("tpbft", 5), ("raft", 6), ("probft", 7), ("pbft", 8)] {
         let (status, answer) = nodes[2].ask("PUT", group, &json!({ "algorithm": algorithm }));
         assert_eq!(status, 200, "{answer}");
         for node in &nodes {
@@ -159,7 +159,7 @@ fn the_protocol_changes_and_a_member_goes_without_losing_anything() {
         nodes[0].put(algorithm, "said").expect("decided");
         assert_eq!(nodes[3].value("before").as_deref(), Some("pbft"));
     }
-    for algorithm in ["bullshark", "tpbft", "pbft"] {
+    for algorithm in ["bullshark", "tpbft", "raft", "probft", "pbft"] {
         assert_eq!(nodes[3].value(algorithm).as_deref(), Some("said"));
     }
     let (status, answer) = nodes[2].ask("DELETE", MEMBERS, &Value::Null);

@@ -76,6 +76,10 @@ pub(crate) enum AlgorithmName {
     Bullshark,
     /// Many nodes, of whom the most trusted decide
     Tpbft,
+    /// Very many nodes, all of whom vote before samples of the others
+    Probft,
+    /// Nodes that stop and never lie
+    Raft,
 }
 
 impl AlgorithmName {
@@ -84,6 +88,8 @@ impl AlgorithmName {
             Self::Pbft => "pbft",
             Self::Bullshark => "bullshark",
             Self::Tpbft => "tpbft",
+            Self::Probft => "probft",
+            Self::Raft => "raft",
         }
     }
 }

@@ -23,8 +23,8 @@ pub(crate) use cluster::{Cluster, ClusterSelf};
 pub(crate) use config::Config;
 pub(crate) use host::{Analyze, Compress, Tune};
 pub(crate) use node::{
-    CircuitBreaker, Debug, DebugTransport, Doctor, Events, Flows, HostRole, Level, Report, Stats,
-    StatsSubject, StatusArguments, TransportMode, WaitFor,
+    CircuitBreaker, Debug, Doctor, Events, Flows, HostRole, Level, Report, Stats, StatsSubject,
+    StatusArguments, TransportMode, WaitFor,
 };
 pub(crate) use peers::{Ping, Tunnel};
 pub(crate) use transfers::{

@@ -1,5 +1,6 @@
 //! Asks the policy now and then whether the cluster should use another protocol, and puts its answer to the members.
-//! Only the member with the lowest number does: all see nearly the same, and one voice is enough.
+//! Only the member with the lowest number among those that are reached does: all see nearly the same, and one voice is
+//! enough.
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,8 +50,9 @@ fn look(
     let view = running.view();
     let plan = view.plan?;
     selector.handle_present(choice(plan.protocol), now);
-    let is_first = plan.members.first().is_some_and(|first| first.replica == running.me);
-    if !is_first {
+    // Two may speak where a connection stands in one direction only: the second wish changes nothing.
+    let reached = running.reached();
+    if plan.members.iter().any(|member| member.replica < running.me && reached.contains(&member.replica)) {
         return None;
     }
     let faults = match app.settings().config.mode {
@@ -67,6 +69,8 @@ async fn change(app: &App, running: &Running, choice: ProtocolChoice) {
         ProtocolChoice::Pbft => ProtocolKind::Pbft,
         ProtocolChoice::Bullshark => ProtocolKind::Bullshark,
         ProtocolChoice::TPbft => ProtocolKind::TPbft,
+        ProtocolChoice::ProBft => ProtocolKind::ProBft,
+        ProtocolChoice::Raft => ProtocolKind::Raft,
     };
     let rotates = protocol == ProtocolKind::TPbft;
     let command = ReplicatedProtocol {
@@ -86,6 +90,8 @@ fn choice(protocol: ProtocolKind) -> ProtocolChoice {
         ProtocolKind::Pbft => ProtocolChoice::Pbft,
         ProtocolKind::Bullshark => ProtocolChoice::Bullshark,
         ProtocolKind::TPbft => ProtocolChoice::TPbft,
+        ProtocolKind::ProBft => ProtocolChoice::ProBft,
+        ProtocolKind::Raft => ProtocolChoice::Raft,
     }
 }
 

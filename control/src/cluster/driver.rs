@@ -237,7 +237,16 @@ impl Driver {
                 turn.wish = None;
                 self.anchor.send_replace(turn.epochs.anchor().clone());
             }
-            Output::Certain { .. } => {}
+            Output::Probable(probable) => {
+                let mut view = self.view();
+                view.forecasts += 1;
+                for name in &probable.transactions {
+                    if let Some(waiting) = turn.sessions.waiting.get(name) {
+                        view.probable_after.observe(waiting.since.elapsed());
+                    }
+                }
+            }
+            Output::Reached(reached) => self.view().reached(reached),
             Output::Persist { .. } | Output::Forget { .. } | Output::Ended(_) => {}
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! connections of others goes to the driver. Nothing waits for anybody: a queue that is full loses its newest message,
 //! which consensus says again.
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -45,6 +45,7 @@ struct Outgoing {
     address: String,
     queue: mpsc::Sender<Arc<[u8]>>,
     queued_bytes: Arc<AtomicUsize>,
+    is_up: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -88,6 +89,13 @@ impl Links {
         }
     }
 
+    /// Members to whom a connection stands.
+    pub(super) fn reached(&self) -> Vec<ReplicaId> {
+        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
+        let up = outgoing.iter().filter(|(_, link)| link.is_up.load(Ordering::Relaxed));
+        up.map(|(replica, _)| *replica).collect()
+    }
+
     /// Ends all connections.
     pub(super) fn close(&self) {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -109,15 +117,17 @@ impl Links {
     fn dial(&self, fingerprint: [u8; 32], address: String) -> Outgoing {
         let (queue, inbox) = mpsc::channel(QUEUE_MAX);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let is_up = Arc::new(AtomicBool::new(false));
         let dialler = Dialler {
             tls: self.tls.clone(),
             fingerprint: Fingerprint(fingerprint),
             address: address.clone(),
             queued_bytes: Arc::clone(&queued_bytes),
             counters: Arc::clone(&self.counters),
+            is_up: Arc::clone(&is_up),
         };
         let task = self.runtime.spawn(dialler.run(inbox));
-        Outgoing { fingerprint, address, queue, queued_bytes, task }
+        Outgoing { fingerprint, address, queue, queued_bytes, is_up, task }
     }
 }
 
@@ -128,6 +138,7 @@ struct Dialler {
     address: String,
     queued_bytes: Arc<AtomicUsize>,
     counters: Arc<Counters>,
+    is_up: Arc<AtomicBool>,
 }
 
 impl Dialler {
@@ -140,8 +151,7 @@ impl Dialler {
                     pause = PAUSE_MIN;
                     trouble.clear();
                     tracing::info!(component = "acp", address = self.address, "member reached");
-                    self.counters.connected.fetch_add(1, Ordering::Relaxed);
-                    let _up = Up(&self.counters);
+                    let _up = Up::new(&self);
                     match self.carry(stream, &mut inbox).await {
                         Ok(()) => return,
                         Err(error) => {
@@ -202,11 +212,21 @@ impl Dialler {
     }
 }
 
-struct Up<'a>(&'a Counters);
+/// As long as a connection stands.
+struct Up<'a>(&'a Dialler);
+
+impl<'a> Up<'a> {
+    fn new(dialler: &'a Dialler) -> Self {
+        dialler.counters.connected.fetch_add(1, Ordering::Relaxed);
+        dialler.is_up.store(true, Ordering::Relaxed);
+        Self(dialler)
+    }
+}
 
 impl Drop for Up<'_> {
     fn drop(&mut self) {
-        self.0.connected.fetch_sub(1, Ordering::Relaxed);
+        self.0.counters.connected.fetch_sub(1, Ordering::Relaxed);
+        self.0.is_up.store(false, Ordering::Relaxed);
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) use state::{Outcome, Value, is_key};
 pub(crate) use store::StoreError;
 use tls::Tls;
 pub(crate) use token::Token;
-pub(crate) use view::{LATENCY_BOUNDS_S, View};
+pub(crate) use view::{LATENCY_BOUNDS_S, Latency, View};
 
 /// This node's part in a cluster, if it has any.
 #[derive(Debug)]
@@ -325,6 +325,11 @@ impl Running {
     /// The cluster's name.
     pub(crate) fn cluster(&self) -> &[u8; 32] {
         &self.cluster
+    }
+
+    /// Other members that are reached.
+    pub(crate) fn reached(&self) -> Vec<ReplicaId> {
+        self.links.reached()
     }
 
     /// Messages sent, received and lost, and members that are reached.

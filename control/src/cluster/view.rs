@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dwcp_consensus::{Began, Figures, Plan, ProtocolKind, ReplicaId};
+use dwcp_consensus::{Began, Figures, Plan, ProtocolKind, Reached, ReplicaId, Stage};
 
 /// The member as it was after its last turn.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +23,18 @@ pub(crate) struct View {
     /// Commands of this node that wait.
     pub(crate) waiting: usize,
     pub(crate) values: usize,
+    /// From submission at this node to application.
     pub(crate) latency: Latency,
+    /// From submission at this node to a sampled quorum's decision.
+    pub(crate) probable_after: Latency,
+    /// Such decisions seen.
+    pub(crate) forecasts: u64,
+    /// From a proposal to each stage of it.
+    pub(crate) quorum: Latency,
+    pub(crate) probable: Latency,
+    pub(crate) certain: Latency,
+    /// From one own vertex of the DAG to the next.
+    pub(crate) round: Latency,
     /// Members that were shown to lie.
     pub(crate) suspects: BTreeSet<u16>,
     /// Trust in each member in millionths.
@@ -34,6 +45,17 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// A proposal came so far.
+    pub(super) fn reached(&mut self, reached: Reached) {
+        let latency = match reached.stage {
+            Stage::Quorum => &mut self.quorum,
+            Stage::Probable => &mut self.probable,
+            Stage::Certain => &mut self.certain,
+            Stage::Round => &mut self.round,
+        };
+        latency.observe(Duration::from_nanos(reached.took));
+    }
+
     /// An epoch began.
     pub(super) fn began(&mut self, began: &Began) {
         self.plan = Some(began.plan.clone());

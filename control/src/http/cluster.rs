@@ -248,8 +248,8 @@ fn about(app: &App, node: ClusterNode) -> Result<About, Failure> {
 
 fn algorithm(app: &App, name: &str) -> Result<(ProtocolKind, Option<Rotation>), Failure> {
     let protocol = ProtocolKind::ALL.into_iter().find(|kind| kind.name() == name);
-    let protocol =
-        protocol.ok_or_else(|| Failure::invalid("algorithm must be one of pbft, bullshark, tpbft"))?;
+    let protocol = protocol
+        .ok_or_else(|| Failure::invalid("algorithm must be one of raft, pbft, bullshark, tpbft, probft"))?;
     let settings = app.settings();
     let consensus = &settings.config.consensus;
     let rotation =

@@ -5,7 +5,7 @@ use dwcp_consensus::ProtocolKind;
 
 use super::table::FAMILIES;
 use super::text::Page;
-use crate::cluster::{Cluster, LATENCY_BOUNDS_S, Running};
+use crate::cluster::{Cluster, LATENCY_BOUNDS_S, Latency, Running};
 
 /// All of them.
 pub(super) fn cluster(page: &mut Page, cluster: &Cluster) {
@@ -24,14 +24,14 @@ fn decisions(page: &mut Page, running: &Running) {
     let view = running.view();
     let group = ("group", "cluster");
     page.family("dwcp_acp_consensus_latency_seconds");
-    let mut below = 0;
-    for (bound, count) in LATENCY_BOUNDS_S.iter().zip(view.latency.counts) {
-        below += count;
-        page.suffixed("_bucket", &[group, ("le", &bound.to_string())], below);
-    }
-    let count: u64 = view.latency.counts.iter().sum();
-    page.suffixed("_bucket", &[group, ("le", "+Inf")], count);
-    page.suffixed("_sum", &[group], view.latency.sum_s).suffixed("_count", &[group], count);
+    histogram(page, group, &view.latency);
+    page.family("dwcp_acp_quorum_formation_seconds");
+    histogram(page, group, &view.quorum);
+    page.family("dwcp_acp_finalization_seconds");
+    histogram(page, ("finality", "certain"), &view.certain);
+    histogram(page, ("finality", "probable"), &view.probable);
+    page.family("dwcp_acp_round_seconds");
+    histogram(page, group, &view.round);
     page.family("dwcp_acp_consensus_failures_total").sample(&[group], view.failures);
     page.family("dwcp_acp_transactions_total");
     for (kind, count) in ProtocolKind::ALL.into_iter().zip(view.applied) {
@@ -43,6 +43,17 @@ fn decisions(page: &mut Page, running: &Running) {
     page.one("dwcp_acp_position", view.figures.position);
     page.one("dwcp_acp_leaders_given_up_total", view.figures.leaders_given_up);
     page.one("dwcp_acp_dag_depth_vertices", view.figures.log_length as u64);
+}
+
+fn histogram(page: &mut Page, label: (&str, &str), latency: &Latency) {
+    let mut below = 0;
+    for (bound, count) in LATENCY_BOUNDS_S.iter().zip(latency.counts) {
+        below += count;
+        page.suffixed("_bucket", &[label, ("le", &bound.to_string())], below);
+    }
+    let count: u64 = latency.counts.iter().sum();
+    page.suffixed("_bucket", &[label, ("le", "+Inf")], count);
+    page.suffixed("_sum", &[label], latency.sum_s).suffixed("_count", &[label], count);
 }
 
 fn messages(page: &mut Page, running: &Running) {

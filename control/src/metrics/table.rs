@@ -121,6 +121,9 @@ families! {
     "dwcp_tunnel_peer_accepted_total" Counter "Connections to targets here that a peer asked for.";
     "dwcp_tunnel_peer_refused_total" Counter "Of those, refused: forbidden, or the target did not answer.";
     "dwcp_acp_consensus_latency_seconds" Histogram "From submission of a command at this node to its application here.";
+    "dwcp_acp_quorum_formation_seconds" Histogram "From a proposal's acceptance at this node to a quorum behind it.";
+    "dwcp_acp_finalization_seconds" Histogram "From a proposal's acceptance at this node to its place in the order: probable as a sample decided, certain as a quorum did.";
+    "dwcp_acp_round_seconds" Histogram "From one certified vertex of this node to its next; with bullshark.";
     "dwcp_acp_consensus_failures_total" Counter "Probes that the cluster did not decide within 15 s.";
     "dwcp_acp_transactions_total" Counter "Commands applied since control started, by algorithm.";
     "dwcp_acp_messages_total" Counter "Messages between members: sent, received, dropped from full queues, refused as unsound.";
@@ -156,6 +159,9 @@ pub(super) const MAY_BE_EMPTY: &[&str] = &[
     "dwcp_transport_active_streams",
     "dwcp_link_capacity_bytes_per_second",
     "dwcp_acp_consensus_latency_seconds",
+    "dwcp_acp_quorum_formation_seconds",
+    "dwcp_acp_finalization_seconds",
+    "dwcp_acp_round_seconds",
     "dwcp_acp_consensus_failures_total",
     "dwcp_acp_transactions_total",
     "dwcp_acp_messages_total",

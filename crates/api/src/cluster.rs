@@ -24,7 +24,7 @@ pub struct ClusterMembers {
     pub replica: u16,
     /// Which epoch it is: each change of members or protocol begins another.
     pub epoch: u64,
-    /// `pbft`, `bullshark` or `tpbft`.
+    /// `raft`, `pbft`, `bullshark`, `tpbft` or `probft`.
     pub algorithm: String,
     /// By number.
     pub members: Vec<ClusterMember>,
@@ -130,7 +130,7 @@ pub struct ClusterValue {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsensusChange {
-    /// `pbft`, `bullshark` or `tpbft`.
+    /// `raft`, `pbft`, `bullshark`, `tpbft` or `probft`.
     pub algorithm: String,
 }
 
@@ -143,7 +143,7 @@ pub struct ConsensusStatus {
     pub group: String,
     /// Which epoch it is.
     pub epoch: u64,
-    /// `pbft`, `bullshark` or `tpbft`.
+    /// `raft`, `pbft`, `bullshark`, `tpbft` or `probft`.
     pub algorithm: String,
     /// Whether a command came through lately.
     pub deciding: bool,

@@ -324,7 +324,7 @@ choices! {
     /// What the links are like.
     pub enum Mode { Hybrid = "hybrid", Datacenter = "datacenter", Internet = "internet", }
     /// How the members of a cluster agree.
-    pub enum ConsensusAlgorithm { Pbft = "pbft", Bullshark = "bullshark", TPbft = "tpbft", }
+    pub enum ConsensusAlgorithm { Pbft = "pbft", Bullshark = "bullshark", TPbft = "tpbft", ProBft = "probft", Raft = "raft", }
     /// Congestion control of the lanes.
     pub enum Congestion { Bbr = "bbr", Cubic = "cubic", Reno = "reno", Host = "host", }
     /// Codec.

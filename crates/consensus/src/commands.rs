@@ -210,7 +210,7 @@ impl Core {
 
     fn is_proven(&self, accusation: &Accusation) -> bool {
         let Accusation { culprit, kind, numbers, first, second } = accusation;
-        let exclusive = [Kind::Prepare, Kind::Commit, Kind::Header];
+        let exclusive = [Kind::Prepare, Kind::Commit, Kind::Header, Kind::Piece];
         let Some(kind) = exclusive.into_iter().find(|known| *known as u8 == *kind) else { return false };
         let holds = |(digest, signature): &(Digest, Signature)| {
             self.verify(*culprit, &self.statement(kind, [numbers.0, numbers.1], digest), signature)

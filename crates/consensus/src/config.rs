@@ -3,6 +3,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::plan::{Member, Plan, ProtocolKind};
+use crate::probft::SamplingRule;
 use crate::types::{Committee, Digest, ReplicaId, Time, domain};
 use crate::wire::Wire;
 
@@ -41,6 +42,10 @@ pub struct Config {
     pub leader_timeout: Time,
     /// The doubling ends there.
     pub leader_timeout_max: Time,
+    /// How ProBFT draws who hears a vote, and from how many members on.
+    pub sampling: SamplingRule,
+    /// So long a ProBFT leader gathers what is decided by samples before everybody makes it certain.
+    pub seal_delay: Time,
     /// Between two rounds of a DAG without work.
     pub idle_delay: Time,
     /// Rounds below a committed leader that it still takes along. What is older is given up and proposed again.
@@ -72,7 +77,7 @@ impl Config {
         Some(Self {
             me,
             plan: plan.clone(),
-            committee: Committee::new(plan.committee.clone())?,
+            committee: plan.voters()?,
             binding,
             cluster,
             epoch: plan.epoch,
@@ -86,6 +91,8 @@ impl Config {
             retry: 200 * MILLISECOND,
             leader_timeout: 1000 * MILLISECOND,
             leader_timeout_max: 16_000 * MILLISECOND,
+            sampling: SamplingRule::default(),
+            seal_delay: 100 * MILLISECOND,
             idle_delay: 1000 * MILLISECOND,
             dag_rounds_kept: 50,
             dag_rounds_max: 500,

@@ -10,7 +10,7 @@ use crate::checkpoint::{CheckpointVote, Checkpoints, SnapshotPart, SnapshotWish}
 use crate::commands::{Accusation, Opinions};
 use crate::config::Config;
 use crate::crypto::{Check, Crypto, Signature};
-use crate::io::{Apply, Evidence, Figures, Finality, Output, Stable};
+use crate::io::{Apply, Evidence, Figures, Output, Stable};
 use crate::ledger::{Ledger, Ordered};
 use crate::mempool::{Mempool, Promise};
 use crate::types::{Digest, ReplicaId, Time};
@@ -28,8 +28,6 @@ pub(crate) struct Core {
     pub(crate) ledger: Ledger,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) figures: Figures,
-    /// How sure the protocol's order is when it comes.
-    pub(crate) finality: Finality,
     pub(crate) next_retry: Time,
     idle_retries: u32,
     /// Members that a follower has asked.
@@ -115,6 +113,13 @@ pub(crate) enum Kind {
     ViewChange = 5,
     NewView = 6,
     Header = 7,
+    /// A leader's piece of a range.
+    Piece = 8,
+    PiecePrepare = 9,
+    PieceCommit = 10,
+    /// What was prepared of ranges, at the change of a view.
+    Report = 11,
+    Resume = 12,
 }
 
 /// Largest message that is looked at.
@@ -136,7 +141,6 @@ impl Core {
             ledger: Ledger::default(),
             checkpoints: Checkpoints::default(),
             figures: Figures::default(),
-            finality: Finality::Certain,
             next_retry: 0,
             idle_retries: 0,
             asked: 0,
@@ -336,8 +340,7 @@ impl Core {
         }
         self.execute_commands(&payload, &mut passed_over);
         self.batch_is_done(position, &batch.name);
-        let finality = self.finality;
-        self.put(Output::Apply(Apply { position, batch: payload, passed_over, finality }));
+        self.put(Output::Apply(Apply { position, batch: payload, passed_over }));
         true
     }
 

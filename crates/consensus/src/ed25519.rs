@@ -116,3 +116,72 @@ impl Crypto for Ed25519 {
         self.replica(replica)?.1.verify(input, &proof).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use super::*;
+    use crate::types::ReplicaId;
+
+    fn bytes<const N: usize>(text: &str) -> [u8; N] {
+        let digits: Vec<u8> =
+            text.bytes().map(|digit| (digit as char).to_digit(16).expect("hex") as u8).collect();
+        assert_eq!(digits.len(), 2 * N);
+        core::array::from_fn(|at| 16 * digits[2 * at] + digits[2 * at + 1])
+    }
+
+    fn keys(random: &[u8; 32], me: u16) -> Ed25519 {
+        let member = |number: u16, random: &[u8; 32]| Member {
+            replica: ReplicaId(number),
+            keys: Ed25519::public_keys(&[number as u8 + 1; 32], random).expect("keys"),
+            about: Arc::from([]),
+        };
+        let other = [7; 32].map(|byte: u8| byte % 8);
+        let members = [member(0, random), member(1, &other)];
+        let own = if me == 0 { random } else { &other };
+        Ed25519::new(&[me as u8 + 1; 32], own, &members, |_| true).expect("keys")
+    }
+
+    /// The published vector of ECVRF-RISTRETTO255-SHA512 (c2sp.org/vrf-r255), the suite of RFC 9381's construction that
+    /// is used here.
+    #[test]
+    fn random_outputs_are_those_of_the_published_vector() {
+        let secret = bytes("3431c2b03533e280b23232e280b34e2c3132c2b03238e280b23131e280b34500");
+        let keys = keys(&secret, 0);
+        let public = Ed25519::public_keys(&[1; 32], &secret).expect("keys").1;
+        assert_eq!(public, bytes("54136cd90d99fbd1d4e855d9556efea87ba0337f2a6ce22028d0f5726fcb854e"));
+        let input = *b"c2sp.org/vrf-r255";
+        let (output, proof) = keys.random(&input);
+        assert_eq!(
+            proof.0,
+            bytes(
+                "0a97d961262fb549b4175c5117860f42ae44a123f93c476c439eddd1c0cff9265c805525233e2284\
+             dbed45e593b8eea31d5ca9734d72bcbba9738d5237f955f3b2422351149d1312503b6441a47c940c"
+            )
+        );
+        assert_eq!(
+            output,
+            bytes(
+                "dd653f0879b48c3ef69e13551239bec4cbcc1c18fe8894de2e9e1c790e18273603bf1c6c25d7a797\
+             aeff3c43fd32b974d3fcbd4bcce916007097922a3ea3a794"
+            )
+        );
+        assert_eq!(keys.check_random(ReplicaId(0), &input, &proof), Some(output));
+    }
+
+    #[test]
+    fn a_random_proof_is_of_one_key_and_one_input_and_cannot_be_bent() {
+        let keys = keys(&[3; 32].map(|byte: u8| byte % 16), 0);
+        let (output, proof) = keys.random(b"input");
+        assert_eq!(keys.check_random(ReplicaId(0), b"input", &proof), Some(output));
+        assert_eq!(keys.check_random(ReplicaId(0), b"other", &proof), None);
+        assert_eq!(keys.check_random(ReplicaId(1), b"input", &proof), None);
+        assert_eq!(keys.check_random(ReplicaId(2), b"input", &proof), None);
+        for bit in 0..proof.0.len() * 8 {
+            let mut bent = proof;
+            bent.0[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(keys.check_random(ReplicaId(0), b"input", &bent), None, "bit {bit}");
+        }
+    }
+}

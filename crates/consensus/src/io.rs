@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, BatchName};
 use crate::crypto::{Certificate, Signature};
 use crate::plan::Plan;
 use crate::types::{Digest, ReplicaId, Time, TransactionId};
@@ -95,11 +95,10 @@ pub enum Output {
         /// `None` is the state before the first transaction.
         state: Option<Arc<[u8]>>,
     },
-    /// Everything applied up to here can never be taken back.
-    Certain {
-        /// The last such position.
-        position: u64,
-    },
+    /// Something will be applied, in all likelihood. Nothing irreversible may follow from it.
+    Probable(Probable),
+    /// An order came so far. For metrics only.
+    Reached(Reached),
     /// A transaction was not taken.
     Refused {
         /// Which.
@@ -149,8 +148,6 @@ pub struct Apply {
     /// Which of its transactions must be passed over, by place, rising: they were applied before, or are not for the
     /// application.
     pub passed_over: Vec<u32>,
-    /// Whether it can still be taken back.
-    pub finality: Finality,
 }
 
 impl Apply {
@@ -163,13 +160,40 @@ impl Apply {
     }
 }
 
-/// How sure an order is.
+/// What a sampled quorum has decided: it stands but for an unlikely accident, or for leaders and networks that work
+/// together. What stands for certain is applied ([`Output::Apply`]), and only that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probable {
+    /// The position that it will have.
+    pub position: u64,
+    /// Its batches, in order.
+    pub batches: Vec<BatchName>,
+    /// Transactions in those that are here.
+    pub transactions: Vec<TransactionId>,
+    /// The votes, for whoever wants to check them.
+    pub proof: Vec<u8>,
+}
+
+/// How long a part of the order took at this replica, from when it accepted the proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finality {
-    /// It stands but for an unlikely accident; a [`Output::Restore`] may take it back. Nothing irreversible may follow from it.
+pub struct Reached {
+    /// How far it came.
+    pub stage: Stage,
+    /// What it took, in nanoseconds.
+    pub took: Time,
+}
+
+/// A point on the way of a proposal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// A quorum stands behind it.
+    Quorum,
+    /// It stands but for an unlikely accident.
     Probable,
     /// It stands.
     Certain,
+    /// From one own certified vertex to the next; only of a DAG.
+    Round,
 }
 
 /// Why a transaction was not taken.

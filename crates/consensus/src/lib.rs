@@ -26,6 +26,8 @@ mod mutation;
 mod node;
 mod pbft;
 mod plan;
+mod probft;
+mod raft;
 mod start;
 mod trust;
 mod types;
@@ -43,12 +45,15 @@ pub use epochs::{Anchor, EpochParts, Epochs, Maker};
 #[cfg(feature = "mutations")]
 pub use hostile::{Lies, reencoded, start_hostile};
 pub use io::{
-    Apply, Began, Corrupt, Ended, Evidence, Figures, Finality, Input, Key, Output, Refusal, Replica, Stable,
-    Start,
+    Apply, Began, Corrupt, Ended, Evidence, Figures, Input, Key, Output, Probable, Reached, Refusal, Replica,
+    Stable, Stage, Start,
 };
 #[cfg(feature = "mutations")]
 pub use mutation::Mutation;
 pub use plan::{ABOUT_BYTES_MAX, Member, Plan, ProtocolKind, Rotation};
+#[cfg(feature = "mutations")]
+pub use probft::is_probable;
+pub use probft::{Sampling, SamplingRule};
 #[cfg(feature = "mutations")]
 pub use start::start_mutant;
 pub use start::{Parts, start};

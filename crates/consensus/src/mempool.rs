@@ -92,6 +92,12 @@ impl Mempool {
         (!self.open.is_empty()).then_some(self.open_since + delay)
     }
 
+    /// Some batches that could be proposed, for one who lies about them.
+    #[cfg(feature = "mutations")]
+    pub(crate) fn some_ready(&self) -> Vec<BatchRef> {
+        self.ready.values().take(1).map(|ready| ready.batch.clone()).collect()
+    }
+
     /// Own batches go back into the queue: the order that they were proposed in is void.
     pub(crate) fn propose_again(&mut self, mut is_proposed: impl FnMut(&BatchName) -> bool) {
         let mut waiting: Vec<_> = self

@@ -30,6 +30,20 @@ pub enum Mutation {
     LowestViewWins,
     /// The new view begins one slot short.
     NewViewDropsLast,
+    /// A leader is elected whatever its log lacks.
+    ElectsAnybody,
+    /// Entries are taken whatever the log before them is.
+    AppendsBlindly,
+    /// A vote for a piece leaves before it is on disk, and never gets there.
+    PieceUnpersisted,
+    /// A random proof is believed unseen, and so is whom it draws.
+    RandomProofUnchecked,
+    /// A vote counts also where it was not drawn to come here.
+    SampleUnchecked,
+    /// One vote too few makes a sampled quorum.
+    SampledQuorumSmall,
+    /// A report says nothing about prepared pieces.
+    ReportsNothing,
     /// An own header leaves before it is on disk, and never gets there.
     HeaderUnpersisted,
     /// Every header is voted for, also the second of a round.

@@ -17,11 +17,15 @@ pub enum ProtocolKind {
     Bullshark,
     /// PBFT among a committee that trust chooses anew, epoch by epoch.
     TPbft,
+    /// PBFT over what samples of the members have decided beforehand.
+    ProBft,
+    /// Raft, for members that stop and never lie.
+    Raft,
 }
 
 impl ProtocolKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Pbft, Self::Bullshark, Self::TPbft];
+    pub const ALL: [Self; 5] = [Self::Pbft, Self::Bullshark, Self::TPbft, Self::ProBft, Self::Raft];
 
     /// As configuration and metrics call it.
     #[must_use]
@@ -30,6 +34,8 @@ impl ProtocolKind {
             Self::Pbft => "pbft",
             Self::Bullshark => "bullshark",
             Self::TPbft => "tpbft",
+            Self::ProBft => "probft",
+            Self::Raft => "raft",
         }
     }
 }
@@ -132,6 +138,13 @@ impl Plan {
     #[must_use]
     pub fn contains(&self, replica: ReplicaId) -> bool {
         self.members.binary_search_by_key(&replica, |member| member.replica).is_ok()
+    }
+
+    /// Who votes, and how many of them may be faulty under its protocol. `None` where nobody does or one twice.
+    #[must_use]
+    pub fn voters(&self) -> Option<Committee> {
+        let committee = Committee::new(self.committee.clone())?;
+        Some(if self.protocol == ProtocolKind::Raft { committee.that_never_lies() } else { committee })
     }
 
     /// One above the highest number.

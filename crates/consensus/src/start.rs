@@ -10,6 +10,8 @@ use crate::io::{Corrupt, Replica, Start};
 use crate::node::Node;
 use crate::pbft::Pbft;
 use crate::plan::ProtocolKind;
+use crate::probft::ProBft;
+use crate::raft::Raft;
 use crate::types::Time;
 
 /// What a replica is made of.
@@ -52,6 +54,8 @@ pub fn start_mutant(
 fn start_core(kind: ProtocolKind, core: Core, start: Start, now: Time) -> Result<Box<dyn Replica>, Corrupt> {
     Ok(match kind {
         ProtocolKind::Pbft | ProtocolKind::TPbft => Box::new(Node::<Pbft>::start(core, now, start)?),
+        ProtocolKind::Raft => Box::new(Node::<Raft>::start(core, now, start)?),
+        ProtocolKind::ProBft => Box::new(Node::<ProBft>::start(core, now, start)?),
         ProtocolKind::Bullshark => Box::new(Node::<Bullshark>::start(core, now, start)?),
     })
 }

@@ -73,6 +73,7 @@ pub(crate) mod domain {
     pub(crate) const PLAN: u8 = 8;
     pub(crate) const LOTS: u8 = 9;
     pub(crate) const BOUNDARY: u8 = 10;
+    pub(crate) const SAMPLE: u8 = 11;
 }
 
 /// The replicas whose votes count, and how many of them are enough.
@@ -82,6 +83,8 @@ pub(crate) mod domain {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committee {
     members: Vec<ReplicaId>,
+    /// How many may do anything at all. Others may stop.
+    liars_max: usize,
 }
 
 impl Committee {
@@ -92,7 +95,14 @@ impl Committee {
         sorted.sort_unstable();
         sorted.dedup();
         let sound = !members.is_empty() && members.len() <= REPLICAS_MAX && sorted.len() == members.len();
-        sound.then_some(Self { members })
+        let liars_max = members.len().saturating_sub(1) / 3;
+        sound.then_some(Self { members, liars_max })
+    }
+
+    /// The same members, none of whom is assumed to lie: a majority is a quorum, and one member's word is enough.
+    #[must_use]
+    pub fn that_never_lies(self) -> Self {
+        Self { liars_max: 0, ..self }
     }
 
     /// All of replicas 0 to `count`, exclusive.
@@ -116,7 +126,7 @@ impl Committee {
     /// How many members may be faulty.
     #[must_use]
     pub fn faulty_max(&self) -> usize {
-        (self.members.len() - 1) / 3
+        self.liars_max
     }
 
     /// How many votes make a quorum.
@@ -162,6 +172,12 @@ mod tests {
             assert!(quorum <= n - f, "{n}: the correct alone are a quorum");
         }
         assert_eq!(Committee::of_all(10).expect("sound").quorum(), 7);
+    }
+
+    #[test]
+    fn a_majority_is_enough_where_nobody_lies() {
+        let quorum = |count| Committee::of_all(count).expect("sound").that_never_lies().quorum();
+        assert_eq!([1, 2, 3, 4, 5, 7].map(quorum), [1, 2, 2, 3, 3, 4]);
     }
 
     #[test]

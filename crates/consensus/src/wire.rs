@@ -73,6 +73,11 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// The next byte, which stays.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
     /// How many bytes are left.
     #[must_use]
     pub fn left(&self) -> usize {

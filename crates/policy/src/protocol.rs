@@ -15,6 +15,10 @@ pub enum ProtocolChoice {
     Bullshark,
     /// Many members, of whom the most trusted decide.
     TPbft,
+    /// Very many members, all of whom vote, each before a sample of the others.
+    ProBft,
+    /// Members that stop and never lie.
+    Raft,
 }
 
 /// What is assumed of members that fail.
@@ -42,6 +46,9 @@ pub struct ClusterSight {
 pub struct ProtocolLimits {
     /// From so many members on a committee decides. Messages of PBFT grow with their square.
     pub committee_from: usize,
+    /// From so many members on samples decide. Of 50, samples of 36 hear a vote that all would hear else; and what a
+    /// committee of ten bears, three faulty members, is little among so many.
+    pub samples_from: usize,
     /// From so many commands in a second on all propose.
     pub load_from_per_s: f64,
     /// A choice is left again only below this share of the bound that led to it.
@@ -58,6 +65,7 @@ impl Default for ProtocolLimits {
     fn default() -> Self {
         Self {
             committee_from: 16,
+            samples_from: 50,
             load_from_per_s: 2000.0,
             leave_below: 0.5,
             looks: 3,
@@ -115,12 +123,20 @@ impl ProtocolSelector {
         let held =
             |choice, bound: f64| if self.present == choice { bound * limits.leave_below } else { bound };
         let many = held(ProtocolChoice::TPbft, limits.committee_from as f64);
+        let samples = held(ProtocolChoice::ProBft, limits.samples_from as f64);
         let much = held(ProtocolChoice::Bullshark, limits.load_from_per_s);
-        // Members that only stop give a committee nobody to distrust, and every one of them can propose.
+        // Members that only stop need a majority and two steps. With much to order every one of them proposes.
+        if sight.faults == FaultAssumption::Byzantine && sight.members as f64 >= samples {
+            return ProtocolChoice::ProBft;
+        }
         if sight.faults == FaultAssumption::Byzantine && sight.members as f64 >= many {
             return ProtocolChoice::TPbft;
         }
-        if sight.commands_per_s >= much { ProtocolChoice::Bullshark } else { ProtocolChoice::Pbft }
+        match sight.faults {
+            _ if sight.commands_per_s >= much => ProtocolChoice::Bullshark,
+            FaultAssumption::Crash => ProtocolChoice::Raft,
+            FaultAssumption::Byzantine => ProtocolChoice::Pbft,
+        }
     }
 }
 
@@ -158,7 +174,12 @@ mod tests {
             (sight(4, 10.0), None),
             (sight(4, 5000.0), Some(ProtocolChoice::Bullshark)),
             (sight(30, 10.0), Some(ProtocolChoice::TPbft)),
-            (ClusterSight { faults: FaultAssumption::Crash, ..sight(30, 10.0) }, None),
+            (sight(60, 10.0), Some(ProtocolChoice::ProBft)),
+            (ClusterSight { faults: FaultAssumption::Crash, ..sight(30, 10.0) }, Some(ProtocolChoice::Raft)),
+            (
+                ClusterSight { faults: FaultAssumption::Crash, ..sight(3, 9e3) },
+                Some(ProtocolChoice::Bullshark),
+            ),
         ] {
             let mut selector = selector();
             let last = (0..3).map(|second| selector.handle_sight(&sight, Duration::from_secs(second))).last();

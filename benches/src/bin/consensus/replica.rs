@@ -229,7 +229,8 @@ fn live(
                     Output::Persist { .. }
                     | Output::Forget { .. }
                     | Output::Restore { .. }
-                    | Output::Certain { .. }
+                    | Output::Probable(_)
+                    | Output::Reached(_)
                     | Output::Evidence(_)
                     | Output::Ended(_)
                     | Output::Began(_) => {}

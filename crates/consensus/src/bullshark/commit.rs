@@ -6,6 +6,7 @@ use super::Bullshark;
 use super::messages::{Authors, OrderState, OrderedRound};
 use super::vertices::leader;
 use crate::core::{Core, mutant};
+use crate::io::{Output, Reached, Stage};
 use crate::types::ReplicaId;
 use crate::wire::Wire;
 
@@ -78,6 +79,7 @@ impl Bullshark {
             *self.ordered.entry(round).or_default() |= 1 << author.0;
             self.pending.remove(&(round, author));
         }
+        self.note_ordered(core, leader_round);
         let vertices = taken.iter().filter_map(|(round, author)| self.dag.get(*round, *author));
         let batches = vertices.flat_map(|vertex| vertex.header.batches.iter().cloned()).collect();
         self.committed = leader_round;
@@ -88,6 +90,21 @@ impl Bullshark {
         let order_state = if is_checkpoint { self.order_state() } else { Vec::new() };
         core.order(self.position, batches, order_state);
         true
+    }
+
+    /// Own headers that are ordered now, or that no leader will take along any more.
+    fn note_ordered(&mut self, core: &mut Core, leader_round: u64) {
+        let me = core.config.me;
+        let floor = leader_round.saturating_sub(core.config.dag_rounds_kept);
+        let own_since = core::mem::take(&mut self.own_since);
+        for (round, since) in own_since {
+            if self.is_ordered(round, me) {
+                let took = core.now - since;
+                core.put(Output::Reached(Reached { stage: Stage::Certain, took }));
+            } else if round > floor {
+                self.own_since.insert(round, since);
+            }
+        }
     }
 
     fn order_state(&self) -> Vec<u8> {

@@ -42,6 +42,10 @@ pub(crate) struct Bullshark {
     /// Since when the round before the next header has a quorum.
     complete_since: Option<(u64, Time)>,
     proposed_at: Time,
+    /// When the own vertex before was certified; 0 before the first.
+    certified_at: Time,
+    /// When own headers were made that are not ordered, by round.
+    own_since: BTreeMap<u64, Time>,
     /// The last vote for each author: never one for the same round or an earlier one.
     voted: BTreeMap<ReplicaId, VoteRecord>,
     /// Headers that wait for their parents, the latest of each author.
@@ -87,6 +91,8 @@ impl Protocol for Bullshark {
             own: None,
             round: 0,
             complete_since: None,
+            certified_at: 0,
+            own_since: BTreeMap::new(),
             proposed_at: core.now,
             voted: BTreeMap::new(),
             held: BTreeMap::new(),

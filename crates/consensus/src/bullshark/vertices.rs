@@ -5,7 +5,7 @@ use super::messages::{Authors, Header, Message, Propose, Vertex, Vote, VoteRecor
 use super::{Bullshark, Own, RECORD_HEADER, RECORD_VOTE};
 use crate::core::{Core, Kind, mutant};
 use crate::crypto::Signature;
-use crate::io::{Key, Output};
+use crate::io::{Key, Output, Reached, Stage};
 use crate::types::{ReplicaId, Time};
 use crate::votes::Votes;
 use crate::wire::Wire;
@@ -86,6 +86,9 @@ impl Bullshark {
         let header = Header { author: core.config.me, round: before + 1, batches, parents };
         self.round = header.round;
         self.proposed_at = core.now;
+        if !header.batches.is_empty() {
+            self.own_since.insert(header.round, core.now);
+        }
         if !mutant!(core, HeaderUnpersisted) {
             let key = Key::Protocol { kind: RECORD_HEADER, number: 0 };
             core.put(Output::Persist { key, value: header.encoded() });
@@ -201,6 +204,12 @@ impl Bullshark {
             return;
         };
         own.certified = true;
+        let now = core.now;
+        core.put(Output::Reached(Reached { stage: Stage::Quorum, took: now - self.proposed_at }));
+        if self.certified_at > 0 {
+            core.put(Output::Reached(Reached { stage: Stage::Round, took: now - self.certified_at }));
+        }
+        self.certified_at = now;
         let vertex = Vertex { header: own.header.clone(), certificate };
         core.broadcast_protocol(&Message::Vertex(vertex.clone()));
         self.insert(core, vertex);

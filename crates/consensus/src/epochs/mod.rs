@@ -245,12 +245,14 @@ impl Epochs {
                 Output::Restore { position, state } => {
                     self.outputs.push_back(Output::Restore { position: position + base, state });
                 }
-                Output::Certain { position } => {
-                    self.outputs.push_back(Output::Certain { position: position + base });
+                Output::Probable(mut probable) => {
+                    probable.position += base;
+                    self.outputs.push_back(Output::Probable(probable));
                 }
                 Output::Ended(end) => ended = Some(end),
                 other @ (Output::Send { .. }
                 | Output::Refused { .. }
+                | Output::Reached(_)
                 | Output::Evidence(_)
                 | Output::Began(_)) => {
                     self.outputs.push_back(other);

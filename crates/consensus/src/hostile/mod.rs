@@ -2,6 +2,7 @@
 //! it should not. Compiled only with the `mutations` feature, which no product build has.
 mod bullshark;
 mod pbft;
+mod probft;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -14,6 +15,8 @@ use crate::io::{Corrupt, Figures, Input, Output, Replica};
 use crate::node::{Node, Protocol};
 use crate::pbft::Pbft;
 use crate::plan::ProtocolKind;
+use crate::probft::ProBft;
+use crate::raft::Raft;
 use crate::start::Parts;
 use crate::types::{ReplicaId, Time};
 use crate::wire::Wire;
@@ -83,6 +86,11 @@ pub fn start_hostile(
         ProtocolKind::Pbft | ProtocolKind::TPbft => {
             Box::new(Liar::new(Node::<Pbft>::start(core, now, parts.start)?, lies, seed))
         }
+        // Nobody lies where Raft is used.
+        ProtocolKind::Raft => Box::new(Node::<Raft>::start(core, now, parts.start)?),
+        ProtocolKind::ProBft => {
+            Box::new(Liar::new(Node::<ProBft>::start(core, now, parts.start)?, lies, seed))
+        }
         ProtocolKind::Bullshark => {
             Box::new(Liar::new(Node::<Bullshark>::start(core, now, parts.start)?, lies, seed))
         }
@@ -99,6 +107,8 @@ pub fn reencoded(kind: ProtocolKind, bytes: &[u8]) -> Option<Vec<u8>> {
             ProtocolKind::Pbft | ProtocolKind::TPbft => {
                 <Pbft as Protocol>::Message::decoded(body).ok()?.encoded()
             }
+            ProtocolKind::Raft => <Raft as Protocol>::Message::decoded(body).ok()?.encoded(),
+            ProtocolKind::ProBft => <ProBft as Protocol>::Message::decoded(body).ok()?.encoded(),
             ProtocolKind::Bullshark => <Bullshark as Protocol>::Message::decoded(body).ok()?.encoded(),
         },
         _ => return None,

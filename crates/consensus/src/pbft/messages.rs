@@ -25,7 +25,7 @@ wire_enum! {
 wire_struct! {
     /// Batches that are ordered together. None at all is the block of a slot that a change of view left empty.
     #[derive(Debug, Clone, PartialEq, Eq, Default)]
-    pub(crate) struct Block {
+    pub(crate) struct Block list 64 {
         pub(crate) batches: Vec<BatchRef>,
     }
 }

@@ -7,7 +7,7 @@
 //!   stable checkpoint and computes the new view's proposals from a quorum of them, as every replica checks.
 //! - Who forgot its records votes for nothing that it may have voted for before: [`recovery`].
 pub(crate) mod messages;
-mod normal;
+pub(crate) mod normal;
 mod recovery;
 mod slots;
 mod view_change;
@@ -15,6 +15,7 @@ mod view_change;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
+use crate::batch::BatchName;
 use crate::core::{Core, Status};
 use crate::io::{Corrupt, Key};
 use crate::node::Protocol;
@@ -143,6 +144,50 @@ impl Protocol for Pbft {
     }
 }
 
+/// For a protocol that decides beforehand what PBFT is to propose.
+impl Pbft {
+    pub(crate) fn view(&self) -> u64 {
+        self.view
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// The highest slot that is decided with all before it.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// The slot that the next block goes into. Of use at the leader.
+    pub(crate) fn next_slot(&self) -> u64 {
+        self.next_slot
+    }
+
+    /// Whether this replica leads and may propose.
+    pub(crate) fn leads(&self, core: &Core) -> bool {
+        self.active && self.is_leader(core) && self.votes(core)
+    }
+
+    /// Batches that stand in blocks above what is delivered.
+    pub(crate) fn proposed(&self) -> impl Iterator<Item = BatchName> {
+        let open = self.slots.range(self.delivered + 1..);
+        let view = self.view;
+        let blocks = open.filter(move |(_, slot)| slot.proposed_in(view).is_some());
+        blocks
+            .flat_map(|(_, slot)| slot.blocks.values())
+            .flat_map(|block| block.batches.iter().map(|batch| batch.name))
+    }
+
+    /// The leader was shown to lie: it is given up at once.
+    pub(crate) fn give_up(&mut self, core: &mut Core) {
+        if self.active && self.votes(core) {
+            core.figures.leaders_given_up += 1;
+            self.begin_view_change(core, self.view + 1);
+        }
+    }
+}
+
 impl Pbft {
     /// Messages that prove themselves, or ask.
     fn is_for_everybody(&self, message: &Message) -> bool {
@@ -155,16 +200,16 @@ impl Pbft {
     }
 
     /// Whether this replica may vote.
-    fn votes(&self, core: &Core) -> bool {
+    pub(crate) fn votes(&self, core: &Core) -> bool {
         core.is_member() && !core.lost
     }
 
-    fn is_leader(&self, core: &Core) -> bool {
+    pub(crate) fn is_leader(&self, core: &Core) -> bool {
         core.config.committee.leader(self.view) == core.config.me
     }
 
     /// Whether a slot is one that is worked on.
-    fn is_open(&self, core: &Core, slot: u64) -> bool {
+    pub(crate) fn is_open(&self, core: &Core, slot: u64) -> bool {
         let low = core.checkpoints.stable_position();
         slot > low && slot <= low + core.config.window()
     }

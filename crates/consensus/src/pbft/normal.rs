@@ -4,6 +4,7 @@ use super::slots::{Proof, Proposal, Slot};
 use super::{PIPELINE_SLOTS_MAX, Pbft};
 use crate::core::{Core, Kind, Status, mutant};
 use crate::crypto::Signature;
+use crate::io::{Output, Reached, Stage};
 use crate::node::Protocol;
 use crate::types::{Digest, ReplicaId};
 use crate::votes::Added;
@@ -16,18 +17,25 @@ impl Pbft {
         }
         while self.is_open(core, self.next_slot) && self.next_slot <= self.delivered + PIPELINE_SLOTS_MAX {
             let batches = core.take_unproposed(core.config.block_batches_max);
-            // An empty block moves the order on for one who waits for it.
-            let fills =
-                batches.is_empty() && self.next_slot == self.delivered + 1 && self.recovery.take_filler(core);
-            if batches.is_empty() && !fills {
+            if batches.is_empty() && !self.take_filler(core) {
                 return;
             }
-            let (view, slot, block) = (self.view, self.next_slot, Block { batches });
-            self.next_slot += 1;
-            let signature = self.accept(core, slot, block.digest(), Some(block.clone()));
-            core.broadcast_protocol(&Message::Propose(Propose { view, slot, block, signature }));
-            self.check_prepared(core, slot);
+            self.propose_block(core, Block { batches });
         }
+    }
+
+    /// Whether an empty block is due, which moves the order on for one who waits for it.
+    pub(crate) fn take_filler(&mut self, core: &Core) -> bool {
+        self.next_slot == self.delivered + 1 && self.recovery.take_filler(core)
+    }
+
+    /// The leader puts a block into its next slot.
+    pub(crate) fn propose_block(&mut self, core: &mut Core, block: Block) {
+        let (view, slot) = (self.view, self.next_slot);
+        self.next_slot += 1;
+        let signature = self.accept(core, slot, block.digest(), Some(block.clone()));
+        core.broadcast_protocol(&Message::Propose(Propose { view, slot, block, signature }));
+        self.check_prepared(core, slot);
     }
 
     /// Accepts a digest for a slot of the current view and votes to prepare it. On disk before anything leaves.
@@ -41,6 +49,7 @@ impl Pbft {
         let view = self.view;
         let slot = self.slots.entry(number).or_default();
         slot.proposal = Some(Proposal { view, digest });
+        slot.accepted_at = core.now;
         slot.forget_blocks();
         if let Some(block) = block {
             slot.blocks.insert(digest, block);
@@ -123,6 +132,8 @@ impl Pbft {
             return;
         };
         slot.prepared = Some(super::messages::Prepared { slot: number, view, digest, certificate });
+        let took = core.now - slot.accepted_at;
+        core.put(Output::Reached(Reached { stage: Stage::Quorum, took }));
         if !self.votes(core) {
             return;
         }
@@ -171,6 +182,10 @@ impl Pbft {
             Some(_) => {}
             None => {
                 slot.decided = Some(proof);
+                if slot.proposal.is_some() {
+                    let took = core.now - slot.accepted_at;
+                    core.put(Output::Reached(Reached { stage: Stage::Certain, took }));
+                }
                 self.deliver(core);
             }
         }
@@ -302,7 +317,7 @@ impl Slot {
 }
 
 /// Whether every batch of a block is kept by a quorum, and none stands in it twice.
-fn is_sound(core: &Core, block: &Block) -> bool {
+pub(crate) fn is_sound(core: &Core, block: &Block) -> bool {
     let mut places: alloc::vec::Vec<_> = block.batches.iter().map(|batch| batch.name.place()).collect();
     places.sort_unstable();
     let distinct = places.windows(2).all(|pair| pair[0] != pair[1]);

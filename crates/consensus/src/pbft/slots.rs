@@ -7,7 +7,7 @@ use super::{Pbft, RECORD_SLOT};
 use crate::core::Core;
 use crate::crypto::Certificate;
 use crate::io::{Key, Output};
-use crate::types::Digest;
+use crate::types::{Digest, Time};
 use crate::votes::Votes;
 use crate::wire::{Wire, wire_struct};
 
@@ -15,6 +15,8 @@ use crate::wire::{Wire, wire_struct};
 pub(super) struct Slot {
     /// What this replica accepted, in the highest view it did.
     pub(super) proposal: Option<Proposal>,
+    /// When it did; 0 where that was before a restart.
+    pub(super) accepted_at: Time,
     /// Blocks by digest: the proposal's, the prepared one's, the decided one's.
     pub(super) blocks: BTreeMap<Digest, Block>,
     /// Votes of the current view.
@@ -130,6 +132,8 @@ impl Pbft {
                 return self.fetch_missing_block(core);
             };
             self.delivered += 1;
+            // What others decided in a later view is not proposed for once more.
+            self.next_slot = self.next_slot.max(self.delivered + 1);
             core.order(self.delivered, block.batches, Vec::new());
         }
     }

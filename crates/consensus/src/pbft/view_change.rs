@@ -30,7 +30,7 @@ impl Pbft {
     }
 
     /// Gives the leader up when nothing got done in its time.
-    pub(super) fn watch_leader(&mut self, core: &mut Core) {
+    pub(crate) fn watch_leader(&mut self, core: &mut Core) {
         let done = self.delivered.max(core.ledger.position());
         if done > self.progress {
             self.progress = done;
@@ -63,7 +63,7 @@ impl Pbft {
     }
 
     /// Stops voting in the current view. Never goes back.
-    fn begin_view_change(&mut self, core: &mut Core, view: u64) {
+    pub(super) fn begin_view_change(&mut self, core: &mut Core, view: u64) {
         (self.view, self.active) = (view, false);
         self.new_view = None;
         // The next leader's time begins when a quorum waits for it: who is alone does not run ahead.

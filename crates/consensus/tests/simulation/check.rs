@@ -2,7 +2,7 @@
 //! replica; no correct replica signs two things that exclude each other; nothing acknowledged is ever lost.
 use std::collections::{BTreeMap, BTreeSet};
 
-use dwcp_consensus::{Apply, Began, Digest, Finality, Plan, ReplicaId, TransactionId};
+use dwcp_consensus::{Apply, BatchName, Began, Digest, Plan, Probable, ReplicaId, TransactionId};
 
 use crate::keys::payload;
 
@@ -18,6 +18,10 @@ pub(crate) struct Check {
     applied: BTreeSet<TransactionId>,
     pub(crate) submitted: BTreeSet<TransactionId>,
     votes: BTreeMap<(ReplicaId, u8, [u8; 48]), [u8; 32]>,
+    /// What correct replicas said to be probable, by position and place in it; and how often they differed.
+    probable: BTreeMap<u64, Vec<BatchName>>,
+    pub(crate) forecasts: u64,
+    pub(crate) false_forecasts: u64,
     /// Epochs as correct replicas began them.
     epochs: BTreeMap<u64, (Plan, u64)>,
 }
@@ -49,8 +53,9 @@ impl Application {
     }
 }
 
-/// Kinds of statements of which a replica may sign one for each pair of numbers: checkpoints, prepares, commits, headers.
-const EXCLUSIVE: [u8; 4] = [2, 3, 4, 7];
+/// Kinds of statements of which a replica may sign one for each pair of numbers: checkpoints, prepares, commits,
+/// headers, and of pieces the leader's, prepares and commits.
+const EXCLUSIVE: [u8; 7] = [2, 3, 4, 7, 8, 9, 10];
 
 impl Check {
     /// A correct replica's vote left it.
@@ -77,7 +82,6 @@ impl Check {
 
     /// A correct replica applied something. Returns the transactions that nobody had applied before.
     pub(crate) fn applied(&mut self, application: &mut Application, apply: &Apply) -> Vec<TransactionId> {
-        assert_eq!(apply.finality, Finality::Certain);
         self.leave(application, apply.position);
         let pieces = self.order.entry(apply.position).or_default();
         let piece = (apply.batch.name().digest, apply.passed_over.clone());
@@ -106,6 +110,48 @@ impl Check {
             application.count += 1;
         }
         new
+    }
+
+    /// A correct replica forecasts what comes at `place` of a position. Whether forecasts must agree is for others to say.
+    pub(crate) fn forecast(&mut self, probable: &Probable, place: &mut (u64, usize)) {
+        if place.0 != probable.position {
+            *place = (probable.position, 0);
+        }
+        self.forecasts += 1;
+        let known = self.probable.entry(probable.position).or_default();
+        let mut differs = false;
+        for batch in &probable.batches {
+            match known.get(place.1) {
+                Some(other) => differs |= other != batch,
+                None => known.push(*batch),
+            }
+            place.1 += 1;
+        }
+        if differs {
+            println!("position {}: {:?} forecast to end in {:?}", probable.position, probable.batches, known);
+        }
+        self.false_forecasts += u64::from(differs);
+    }
+
+    /// Positions whose certain order does not begin with what was forecast for them.
+    pub(crate) fn broken_forecasts(&self) -> usize {
+        let broken = self.probable.iter().filter(|(position, forecast)| {
+            let Some(order) = self.order.get(position) else { return false };
+            let digests: Vec<_> = order.iter().map(|(digest, _)| *digest).collect();
+            // A batch that stands in two pieces counts where it stands first.
+            let mut kept: Vec<Digest> = Vec::new();
+            for name in forecast.iter().filter(|name| digests.contains(&name.digest)) {
+                if !kept.contains(&name.digest) {
+                    kept.push(name.digest);
+                }
+            }
+            let broken = !digests.starts_with(&kept);
+            if broken {
+                println!("position {position}: forecast {forecast:?}, ordered {digests:?}");
+            }
+            broken
+        });
+        broken.count()
     }
 
     /// A replica goes on to a position: those before it are complete.

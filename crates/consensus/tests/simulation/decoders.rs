@@ -33,6 +33,9 @@ fn sample(protocol: ProtocolKind) -> Sample {
         scenario.liars.clear();
         scenario.forgetful = vec![3];
         scenario.transactions = 20;
+        if protocol == ProtocolKind::ProBft {
+            scenario = scenario.with_few_samples(&mut rng);
+        }
         // In the last ones epochs end, so that what is said about that is among the messages.
         let switches = seed >= 9;
         if switches {
@@ -52,6 +55,7 @@ fn sample(protocol: ProtocolKind) -> Sample {
     let mut config = Config::of_plan(ReplicaId(1), &scenario.plan(), Digest::default(), Digest([9; 32]))
         .expect("a sound plan");
     config.checkpoint_interval = 4;
+    config.sampling = scenario.with_few_samples(&mut rng).sampling;
     Sample { messages, records, config }
 }
 

@@ -32,7 +32,7 @@ impl Disk {
             return None;
         }
         match self.queue.front()? {
-            Item::Output(Output::Persist { .. }) => None,
+            Item::Output(Output::Persist { .. } | Output::Forget { .. }) => None,
             Item::Output(_) | Item::Signed(_) => self.queue.pop_front(),
         }
     }

@@ -32,16 +32,32 @@ enum Sweep {
     /// Epochs that end because their members want it.
     Epochs,
     TPbft,
+    ProBft,
+    /// ProBFT with as many members as samples are made for, none of whom lies: what is forecast comes true.
+    Forecasts,
+    Raft,
+    /// Epochs of all protocols among members that never lie.
+    CrashEpochs,
 }
 
 impl Sweep {
-    const ALL: [Self; 4] = [Self::Pbft, Self::Bullshark, Self::Epochs, Self::TPbft];
+    const ALL: [Self; 8] = [
+        Self::Pbft,
+        Self::Bullshark,
+        Self::Epochs,
+        Self::TPbft,
+        Self::ProBft,
+        Self::Forecasts,
+        Self::Raft,
+        Self::CrashEpochs,
+    ];
 
     /// Seeds of an ordinary run.
     fn seeds(self) -> u64 {
         match self {
-            Self::Pbft | Self::Bullshark => 200,
-            Self::Epochs | Self::TPbft => 60,
+            Self::Pbft | Self::Bullshark | Self::ProBft | Self::Raft => 200,
+            Self::Forecasts => 6,
+            Self::Epochs | Self::TPbft | Self::CrashEpochs => 60,
         }
     }
 
@@ -53,6 +69,13 @@ impl Sweep {
                 let first = rng.pick(&[ProtocolKind::Pbft, ProtocolKind::Bullshark]);
                 Scenario::new(first, rng).with_switches(rng)
             }
+            Self::CrashEpochs => {
+                let first = rng.pick(&[ProtocolKind::Raft, ProtocolKind::ProBft]);
+                Scenario::new(first, rng).with_switches(rng).without_liars(rng).with_few_samples(rng)
+            }
+            Self::Raft => Scenario::new(ProtocolKind::Raft, rng).without_liars(rng),
+            Self::Forecasts => Scenario::new(ProtocolKind::ProBft, rng).with_restless_leaders(rng),
+            Self::ProBft => Scenario::new(ProtocolKind::ProBft, rng).with_samples(rng),
             Self::TPbft => Scenario::new(ProtocolKind::TPbft, rng).with_rotation(rng),
         }
     }
@@ -106,6 +129,26 @@ fn t_pbft_keeps_its_promises() {
 }
 
 #[test]
+fn probft_keeps_its_promises() {
+    sweep(Sweep::ProBft);
+}
+
+#[test]
+fn what_probft_forecasts_comes_true() {
+    sweep(Sweep::Forecasts);
+}
+
+#[test]
+fn raft_keeps_its_promises() {
+    sweep(Sweep::Raft);
+}
+
+#[test]
+fn epochs_of_all_protocols_lose_and_repeat_nothing() {
+    sweep(Sweep::CrashEpochs);
+}
+
+#[test]
 fn replay() {
     let seed = number("DWCP_CONSENSUS_SEED", 1);
     let protocol = std::env::var("DWCP_CONSENSUS_PROTOCOL").unwrap_or_default();
@@ -117,4 +160,5 @@ fn replay() {
 }
 
 /// What messages are decoded for.
-const PROTOCOLS: [ProtocolKind; 2] = [ProtocolKind::Pbft, ProtocolKind::Bullshark];
+const PROTOCOLS: [ProtocolKind; 4] =
+    [ProtocolKind::Pbft, ProtocolKind::Bullshark, ProtocolKind::ProBft, ProtocolKind::Raft];

@@ -95,3 +95,27 @@ fn bugs_in_t_pbft_are_found() {
     let bugs = [(Mutation::TrustsItself, 0), (Mutation::SessionsForgotten, 2)];
     all_are_found(Sweep::TPbft, &bugs);
 }
+
+#[test]
+fn bugs_in_probft_are_found() {
+    let bugs = [
+        (Mutation::PieceUnpersisted, 112),
+        (Mutation::RandomProofUnchecked, 0),
+        (Mutation::SampleUnchecked, 0),
+        (Mutation::SampledQuorumSmall, 0),
+    ];
+    all_are_found(Sweep::ProBft, &bugs);
+    all_are_found(Sweep::Forecasts, &[(Mutation::ReportsNothing, 0)]);
+}
+
+#[test]
+fn bugs_in_raft_are_found() {
+    let bugs = [
+        (Mutation::VotesUnpersisted, 0),
+        (Mutation::PreparedUnpersisted, 0),
+        (Mutation::CommitQuorumSmall, 0),
+        (Mutation::ElectsAnybody, 0),
+        (Mutation::AppendsBlindly, 0),
+    ];
+    all_are_found(Sweep::Raft, &bugs);
+}

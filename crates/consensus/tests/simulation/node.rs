@@ -35,6 +35,8 @@ pub(crate) struct Instance {
     pub(crate) disk: Disk,
     pub(crate) application: Application,
     pub(crate) signings: Signings,
+    /// Position and place of its next forecast.
+    pub(crate) forecast: (u64, usize),
     /// Counts its starts: messages to a former life are lost.
     pub(crate) life: u64,
     pub(crate) tick: Option<Time>,
@@ -126,6 +128,7 @@ impl Node {
         let instance = &mut self.instances[at];
         instance.life += 1;
         instance.tick = None;
+        instance.forecast = (0, 0);
         if lost {
             instance.disk.lose();
         }

@@ -1,6 +1,8 @@
 //! What a seed decides before anything happens: how many replicas, how they are cut off, delayed and crashed, who lies
 //! and how.
-use dwcp_consensus::{Lies, MILLISECOND, Member, Mutation, Plan, ProtocolKind, ReplicaId, Rotation, Time};
+use dwcp_consensus::{
+    Lies, MILLISECOND, Member, Mutation, Plan, ProtocolKind, ReplicaId, Rotation, SamplingRule, Time,
+};
 
 use crate::rng::Rng;
 
@@ -51,6 +53,10 @@ pub(crate) struct Scenario {
     /// Mean time between two wishes for another epoch; 0 = none.
     pub(crate) switches: Time,
     pub(crate) rotation: Option<Rotation>,
+    /// Whether protocols may be used that bear no liars.
+    pub(crate) never_lies: bool,
+    pub(crate) sampling: SamplingRule,
+    pub(crate) seal_delay: Time,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +114,9 @@ impl Scenario {
             repeats: 0,
             switches: 0,
             rotation: None,
+            never_lies: false,
+            sampling: SamplingRule::default(),
+            seal_delay: 100 * MILLISECOND,
         }
     }
 
@@ -138,6 +147,64 @@ impl Scenario {
         self
     }
 
+    /// Samples where there are too few members for them, so that what is decided by them is false now and then and
+    /// must do no harm; or, in few of the runs, as many members as samples are made for.
+    pub(crate) fn with_samples(mut self, rng: &mut Rng) -> Self {
+        self.seal_delay = rng.pick(&[20, 50, 100]) * MILLISECOND;
+        // Ranges follow each other one by one: with a batch to each, little would come of slow disks.
+        self.block_batches = rng.pick(&[4, 16, 64]) as usize;
+        if rng.chance(60) {
+            let faulty = self.liars.len().max(1);
+            self.replicas = rng.pick(&[25, 31]);
+            let spread = |(place, (_, liar)): (usize, &(u16, Liar))| ((place * 7) as u16, *liar);
+            self.liars = self.liars.iter().enumerate().map(spread).collect();
+            self.forgetful.truncate(faulty);
+            self.transactions = self.transactions.min(12);
+            self.clients = 1;
+            return self;
+        }
+        self.with_few_samples(rng)
+    }
+
+    /// A quorum of 2 to 4 votes of 4 to 10 members.
+    pub(crate) fn with_few_samples(mut self, rng: &mut Rng) -> Self {
+        self.sampling = SamplingRule {
+            quorum_per_root: rng.pick(&[80, 110, 140]) as u32,
+            sample_per_quorum: rng.pick(&[110, 150, 200]) as u32,
+            members_min: 4,
+        };
+        self
+    }
+
+    /// Enough members for samples, none of whom lies, and leaders that stop before their pieces are certain.
+    pub(crate) fn with_restless_leaders(mut self, rng: &mut Rng) -> Self {
+        self.replicas = rng.pick(&[25, 28, 31]);
+        (self.liars, self.forgetful) = (Vec::new(), Vec::new());
+        self.crashes = 120 * MILLISECOND;
+        self.calm = 6 * SECOND;
+        self.seal_delay = 150 * MILLISECOND;
+        self.leader_timeout = 500 * MILLISECOND;
+        self.block_batches = 64;
+        (self.clients, self.transactions, self.pause) = (2, 12, 150 * MILLISECOND);
+        self
+    }
+
+    /// Nobody lies. Most often few members, as in a datacenter.
+    pub(crate) fn without_liars(mut self, rng: &mut Rng) -> Self {
+        self.liars.clear();
+        self.never_lies = true;
+        self.replicas = rng.pick(&[3, 3, 4, 5, 5, 7, 9]);
+        let may_forget = (self.replicas as usize - 1) / 3;
+        self.forgetful = if rng.chance(600) { Vec::new() } else { (0..may_forget as u16).collect() };
+        self
+    }
+
+    /// Whether two correct replicas may hold different things for probable: with leaders that lie, or with samples of so
+    /// few.
+    pub(crate) fn forecasts_may_differ(&self) -> bool {
+        !self.liars.is_empty() || self.sampling != SamplingRule::default()
+    }
+
     /// What the first epoch is made of.
     pub(crate) fn plan(&self) -> Plan {
         let member = |number| Member {
@@ -161,7 +228,8 @@ impl Scenario {
     /// Slots or rounds that a replica may hold.
     pub(crate) fn log_max(&self) -> usize {
         match self.protocol {
-            ProtocolKind::Pbft | ProtocolKind::TPbft if self.switches == 0 => {
+            ProtocolKind::Raft if self.switches == 0 => 4 * self.checkpoint_interval as usize,
+            ProtocolKind::Pbft | ProtocolKind::TPbft | ProtocolKind::ProBft if self.switches == 0 => {
                 2 * self.checkpoint_interval as usize
             }
             _ => (2 * self.dag_rounds_max + 2 * self.dag_rounds_kept) as usize,

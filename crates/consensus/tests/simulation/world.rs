@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use dwcp_consensus::{
-    Config, Digest, Input, Key, MILLISECOND, Output, Plan, ProtocolKind, Replica, ReplicaId, Time,
-    TransactionId, falsify_origin,
+    Config, Digest, Input, Key, MILLISECOND, Output, Plan, Probable, ProtocolKind, Replica, ReplicaId, Time,
+    TransactionId, falsify_origin, is_probable,
 };
 
 use crate::check::Check;
 use crate::disk::Item;
+use crate::keys::{Signings, SimulatedKeys};
 use crate::network::Network;
 use crate::node::{Node, Place};
 use crate::rng::Rng;
@@ -29,6 +30,9 @@ pub(crate) struct Summary {
     pub(crate) epochs: u64,
     /// Messages of the protocols themselves, point to point.
     pub(crate) votes: u64,
+    /// What correct replicas held for probable, and how often that differed or did not come true.
+    pub(crate) forecasts: u64,
+    pub(crate) false_forecasts: u64,
     trace: u64,
 }
 
@@ -44,6 +48,8 @@ impl Summary {
         self.accused += other.accused;
         self.epochs += other.epochs;
         self.votes += other.votes;
+        self.forecasts += other.forecasts;
+        self.false_forecasts += other.false_forecasts;
     }
 }
 
@@ -241,6 +247,8 @@ impl World {
         config.dag_rounds_kept = scenario.dag_rounds_kept;
         config.dag_rounds_max = scenario.dag_rounds_max;
         config.idle_delay = scenario.idle_delay;
+        config.sampling = scenario.sampling;
+        config.seal_delay = scenario.seal_delay;
         config
     }
 
@@ -349,9 +357,28 @@ impl World {
                 }
             }
             Output::Ended(_) => unreachable!("no machine sees the end of an epoch"),
-            Output::Certain { .. } | Output::Refused { .. } => {}
+            Output::Probable(probable) => {
+                if correct {
+                    self.forecast(at, &probable);
+                }
+            }
+            Output::Reached(_) | Output::Refused { .. } => {}
             Output::Persist { .. } | Output::Forget { .. } => unreachable!("the disk takes records"),
         }
+    }
+
+    /// A forecast comes with its proof, whatever becomes of it.
+    fn forecast(&mut self, at: Place, probable: &Probable) {
+        let owner = ReplicaId(at.node as u16);
+        if self.scenario.switches == 0 {
+            let config = self.config(owner);
+            let keys = Box::new(SimulatedKeys::new(owner, Signings::default()));
+            let binding = config.plan.binding(&Digest::default());
+            let config = Config { binding, ..config };
+            assert!(is_probable(&config, keys, owner, probable), "a forecast without its votes");
+        }
+        let instance = &mut self.nodes[at.node].instances[at.instance];
+        self.check.forecast(probable, &mut instance.forecast);
     }
 
     fn send(&mut self, at: Place, to: ReplicaId, bytes: &Arc<[u8]>) {
@@ -419,7 +446,9 @@ impl World {
         let Some(newest) = self.newest_plan() else { return };
         let mut plan = newest.clone();
         plan.epoch += 1;
-        plan.protocol = self.rng.pick(&[ProtocolKind::Pbft, ProtocolKind::Bullshark]);
+        let some = [ProtocolKind::Pbft, ProtocolKind::Bullshark, ProtocolKind::Raft, ProtocolKind::ProBft];
+        let possible = if self.scenario.never_lies { &some[..] } else { &some[..2] };
+        plan.protocol = self.rng.pick(possible);
         plan.committee = plan.members.iter().map(|member| member.replica).collect();
         let turn = self.rng.below(plan.committee.len() as u64) as usize;
         plan.committee.rotate_left(turn);
@@ -526,6 +555,10 @@ impl World {
         self.summary.ended = self.now;
         self.summary.position = self.check.highest();
         self.summary.transactions = submitted.len();
+        self.summary.forecasts = self.check.forecasts;
+        self.summary.false_forecasts = self.check.false_forecasts + self.check.broken_forecasts() as u64;
+        let may_differ = self.scenario.forecasts_may_differ();
+        assert!(may_differ || self.summary.false_forecasts == 0, "a forecast was false: {}", self.stuck());
         let figures: Vec<_> =
             self.correct().filter_map(|node| Some(node.instances[0].replica.as_ref()?.figures())).collect();
         for figures in figures {
