@@ -26,6 +26,7 @@ impl Lane {
             ready: VecDeque::new(),
             assigned: 0,
             listed: false,
+            resting: false,
             next_sequence: 0,
             credit: CREDIT_INITIAL,
             unacknowledged: VecDeque::new(),
@@ -40,6 +41,7 @@ impl Lane {
     pub(super) fn can_take(&self) -> bool {
         !self.closing
             && !self.silent
+            && !self.resting
             && self.assigned < LANE_TASKS_MAX
             && self.next_sequence + u64::from(self.assigned) < self.credit
             && self.unacknowledged.len() < UNACKNOWLEDGED_MAX
@@ -59,6 +61,7 @@ impl Engine {
         state.trouble.clear();
         state.resync |= state.lanes_everywhere() == 0;
         state.lanes.push(lane);
+        self.rest_lanes(peer);
         self.tell_lanes(peer, false);
         if !current {
             return self.close_lane(lane, Code::Ok, "it leads to a process that is gone");
@@ -145,6 +148,7 @@ impl Engine {
         for (_, task) in lane.unacknowledged {
             self.return_task(task);
         }
+        self.rest_lanes(lane.peer);
         self.tell_lanes(lane.peer, true);
         if !self.has_lanes(lane.peer) {
             self.give_back_carried(lane.peer);
@@ -173,6 +177,26 @@ impl Engine {
         {
             state.closing = true;
             self.outputs.push_back(Output::CloseLane { lane, code, text });
+        }
+    }
+
+    /// Lets as many lanes carry tasks as the path can use, this worker's part of them; the others stay warm and carry small
+    /// frames. Which they are is the order in which they came.
+    pub(super) fn rest_lanes(&mut self, peer: PeerId) {
+        let asked = self.sends.iter().filter(|(job, _)| job.peer == peer).map(|(_, send)| send.streams).max();
+        let Some(state) = self.peers.get(&peer) else { return };
+        let (here, everywhere) = (state.lanes.len(), usize::from(state.lanes_everywhere()).max(1));
+        let used = match state.enough {
+            Some(enough) => {
+                let enough = usize::from(enough.max(asked.unwrap_or(0)));
+                (enough * here).div_ceil(everywhere).max(1)
+            }
+            None => here,
+        };
+        for (rank, id) in state.lanes.clone().into_iter().enumerate() {
+            let Some(lane) = self.lane_mut(id) else { continue };
+            lane.resting = rank >= used;
+            self.offer(id);
         }
     }
 
@@ -401,6 +425,7 @@ impl Engine {
         let state: &mut Peer = self.peers.entry(peer).or_default();
         state.resync |= lost || state.lanes_everywhere() == 0;
         state.elsewhere.insert(worker, lanes);
+        self.rest_lanes(peer);
     }
 }
 

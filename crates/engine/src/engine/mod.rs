@@ -113,6 +113,8 @@ struct Lane {
     assigned: u8,
     /// In the peer's list of lanes that can take a task.
     listed: bool,
+    /// The path has lanes enough without it: it takes no task.
+    resting: bool,
     next_sequence: u64,
     credit: u64,
     unacknowledged: VecDeque<(u64, TaskId)>,

@@ -27,7 +27,7 @@ pub(super) struct SendJob {
     pub(super) attempt: u32,
     offered: Offered,
     options: TreeOptions,
-    streams: u16,
+    pub(super) streams: u16,
     started: Time,
     /// When the peer was last heard of.
     pub(super) heard: Time,
@@ -165,6 +165,7 @@ impl Engine {
             lanes_most: 0,
         };
         self.sends.insert(job, send);
+        self.rest_lanes(job.peer);
     }
 
     /// True when the job cannot start: it runs already, there are too many, or its paths fit no frame.
@@ -216,10 +217,12 @@ impl Engine {
         if state.enough.replace(lanes) == Some(lanes) {
             return;
         }
+        self.rest_lanes(peer);
         let jobs: Vec<JobKey> = self.sends.keys().filter(|job| job.peer == peer).copied().collect();
         for job in jobs {
             self.want_lanes_for(job);
         }
+        self.pump(peer);
     }
 
     pub(super) fn deltas_pay(&self, peer: PeerId) -> bool {
@@ -462,6 +465,7 @@ impl Engine {
 
     /// The peer wants fewer lanes once no job needs them; they close by themselves when they stay idle.
     pub(super) fn release_lanes(&mut self, job: JobKey) {
+        self.rest_lanes(job.peer);
         let busy = self.sends.keys().chain(self.receives.keys()).any(|other| other.peer == job.peer);
         if let Some(peer) = self.peers.get_mut(&job.peer)
             && !busy
