@@ -30,12 +30,12 @@ impl Changes {
             Change::Deleted => self.deleted += 1,
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        let start = self.names.len();
-        let mut room = [0; NAME_ROOM];
-        let written = ChangedName { change, name }.encode(&mut room).unwrap_or(NAME_ROOM);
-        self.is_full = self.is_full || start + written > CHANGED_NAMES_BYTES_MAX;
+        let (start, length) = (self.names.len(), HEAD_BYTES + name.len());
+        self.is_full = self.is_full || start + length > CHANGED_NAMES_BYTES_MAX;
         if !self.is_full {
-            self.names.extend_from_slice(&room[..written]);
+            self.names.resize(start + length, 0);
+            let written = ChangedName { change, name }.encode(&mut self.names[start..]).unwrap_or(0);
+            self.names.truncate(start + written);
         }
     }
 
@@ -54,8 +54,8 @@ impl Changes {
     }
 }
 
-/// A tag, a length and the longest name.
-const NAME_ROOM: usize = 3 + dwcp_abi::wire::NAME_BYTES_MAX;
+/// A tag and a length in front of a name.
+const HEAD_BYTES: usize = 3;
 
 #[cfg(test)]
 mod tests {

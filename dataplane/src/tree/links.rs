@@ -15,9 +15,16 @@ use std::sync::Arc;
 /// Files of a source that have further names: their device and inode, and the first name.
 #[derive(Debug)]
 pub(super) struct SeenFiles {
-    known: HashMap<(u64, u64), (Box<[u8]>, u64)>,
+    known: HashMap<(u64, u64), Seen>,
     bytes: usize,
     bytes_max: usize,
+}
+
+/// The first name of a file, and how many of its names have not come.
+#[derive(Debug)]
+struct Seen {
+    name: Box<[u8]>,
+    left: u64,
 }
 
 impl SeenFiles {
@@ -34,12 +41,12 @@ impl SeenFiles {
     /// The first name of this file, if it was sent before. Forgets a file when its last name has come.
     pub(super) fn first_name(&mut self, stat: &FileStat) -> Option<Box<[u8]>> {
         let key = (stat.st_dev, stat.st_ino);
-        let (name, left) = self.known.get_mut(&key)?;
-        *left = left.saturating_sub(1);
-        if *left > 0 {
-            return Some(name.clone());
+        let seen = self.known.get_mut(&key)?;
+        seen.left = seen.left.saturating_sub(1);
+        if seen.left > 0 {
+            return Some(seen.name.clone());
         }
-        let (name, _) = self.known.remove(&key)?;
+        let Seen { name, .. } = self.known.remove(&key)?;
         self.bytes -= name.len() + SEEN_BYTES;
         Some(name)
     }
@@ -50,8 +57,8 @@ impl SeenFiles {
         if stat.st_nlink < 2 || self.bytes + cost > self.bytes_max {
             return;
         }
-        let names_left = stat.st_nlink - 1;
-        if self.known.insert((stat.st_dev, stat.st_ino), (path.into(), names_left)).is_none() {
+        let seen = Seen { name: path.into(), left: stat.st_nlink - 1 };
+        if self.known.insert((stat.st_dev, stat.st_ino), seen).is_none() {
             self.bytes += cost;
         }
     }

@@ -121,7 +121,7 @@ impl Place {
         let components = self.components();
         let Some((leaf, parents)) = components.split_last() else { return Ok(None) };
         match beneath::walk(&self.from, parents, self.links).and_then(|parent| directories.adopt(parent)) {
-            Ok(root) => Ok(Some(Target { root, path: *leaf })),
+            Ok(root) => Ok(Some(Target { root, path: leaf })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(unusable(Problem::system(errno, "use it as destination", &self.destination))),
         }

@@ -227,7 +227,9 @@ fn open(library: &Library, name: &str) -> Result<NonNull<ffi::Context>, RdmaErro
     let mut errno = None;
     for index in 0..usize::try_from(count).unwrap_or(0) {
         // SAFETY: the list has `count` entries.
-        let device = unsafe { *list.add(index) };
+        let place = unsafe { list.add(index) };
+        // SAFETY: the entry was written by the library.
+        let device = unsafe { *place };
         // SAFETY: the device is of the list, which is not freed yet.
         let named = unsafe { (library.device_name)(device) };
         // SAFETY: a device's name ends with a zero and lives as long as the list.
