@@ -302,7 +302,7 @@ mod tests {
         let file = directory.path().join(FILE_NAME);
         let many = format!(
             r#"{{"schema":"{SCHEMA}","keys":[{}]}}"#,
-            vec![r#"{"pkcs8":"","created_ms":1}"#; 3].join(",")
+            [r#"{"pkcs8":"","created_ms":1}"#; 3].join(",")
         );
         for text in ["", "{}", "[1]", &format!(r#"{{"schema":"{SCHEMA}","keys":[]}}"#), &many] {
             std::fs::write(&file, text).unwrap();
