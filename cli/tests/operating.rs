@@ -195,6 +195,44 @@ fn a_backup_has_its_name_only_when_it_is_whole() {
 }
 
 #[test]
+fn a_sealed_copy_opens_with_its_passphrase_alone() {
+    let daemon = Daemon::start(|request: &Request, stream| match request.line.as_str() {
+        "POST /api/v1/dwcp/backup" => answer(stream, "200 OK", "SQLite format 3\0 and all of it"),
+        _ => {
+            assert_eq!(request.body, "SQLite format 3\0 and all of it");
+            answer(
+                stream,
+                "200 OK",
+                r#"{"schema":"dwcp.backup-verdict/1","layout":2,"transfers":5,"unfinished":1,"waits_for_restart":false}"#,
+            );
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    for (name, text) in
+        [("right", "correct horse battery\n"), ("wrong", "correct horse battery!"), ("short", "x")]
+    {
+        std::fs::write(file(name), text).unwrap();
+    }
+    let (copy, plain) = (file("copy"), file("plain"));
+    let seal = |passphrase: &str| {
+        daemon.run(&["backup", "state", "--output", &copy, "--passphrase-file", &file(passphrase)])
+    };
+    assert!(seal("short").stderr.contains("shorter"));
+    assert_eq!(seal("right").code, 0);
+    assert!(!std::fs::read(&copy).unwrap().windows(6).any(|bytes| bytes == b"SQLite"));
+    let verify =
+        |passphrase: &str| daemon.run(&["backup", "verify", &copy, "--passphrase-file", &file(passphrase)]);
+    assert!(verify("right").stdout.contains("whole, layout 2"));
+    assert!(verify("wrong").stderr.contains("passphrase is another one"));
+    assert!(daemon.run(&["backup", "verify", &copy]).stderr.contains("--passphrase-file"));
+    assert_eq!(daemon.run(&["backup", "state", "--output", &plain]).code, 0);
+    let listed = daemon.run(&["backup", "list", directory.path().to_str().unwrap()]).stdout;
+    let lines: Vec<&str> = listed.lines().collect();
+    assert!(lines.len() == 3 && listed.contains("yes") && listed.contains("no"), "{listed}");
+}
+
+#[test]
 fn keys_are_printed_once_and_listed_without_themselves() {
     let daemon = Daemon::start(|request: &Request, stream| {
         let key = r#""id":"0a0b","name":"grafana","role":"read","created_at":"2026-01-02T03:04:05.000Z","expires_at":null"#;

@@ -11,11 +11,22 @@ pub(crate) enum Backup {
         /// Where to; `-` = standard output
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
+        /// Seal it: only who has the passphrase in this file can read the copy
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
     },
     /// Check that a copy is whole and fits the daemon's version
     Verify {
         /// The copy
         file: PathBuf,
+        /// The passphrase of a sealed copy
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// List the copies in a directory, newest first
+    List {
+        /// The directory
+        directory: PathBuf,
     },
 }
 
@@ -27,6 +38,9 @@ pub(crate) enum Restore {
         /// The copy
         #[arg(long, value_name = "FILE")]
         input: PathBuf,
+        /// The passphrase of a sealed copy
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
         /// Only check it
         #[arg(long)]
         dry_run: bool,

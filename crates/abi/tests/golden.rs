@@ -377,6 +377,17 @@ fn tunnel_frames() {
 }
 
 #[test]
+fn sealed_files() {
+    let header = SealedHeader { iterations: 600_000, salt: *b"0123456789abcdef" };
+    let mut text = format!("segment {SEALED_SEGMENT_BYTES}\ntag {SEALED_TAG_BYTES}\n");
+    for line in header.to_bytes().chunks(16) {
+        let bytes: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(text, "{}", bytes.join(" ")).unwrap();
+    }
+    demand("sealed_files.txt", &text);
+}
+
+#[test]
 fn partial_files() {
     let (boot, path) =
         (std::array::from_fn(|index| index as u8), std::array::from_fn(|index| 0xa0 + index as u8));

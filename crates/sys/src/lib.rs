@@ -19,6 +19,7 @@ pub mod process;
 pub mod queueing;
 pub mod rdma;
 pub mod scheduling;
+pub mod sealed;
 pub mod service;
 pub mod shm;
 pub mod socket;
