@@ -15,6 +15,7 @@ mod output;
 mod remote;
 mod server;
 mod table;
+mod top;
 mod tune;
 mod units;
 

@@ -16,7 +16,7 @@ fn node() -> Daemon {
             "GET /api/v1/dwcp/kernel" => fixture("kernel.json"),
             "GET /api/v1/dwcp/debug/transport?mode=rdma" => fixture("transport.json"),
             "GET /api/v1/dwcp/transfers/7" => fixture("transfer.json"),
-            "GET /api/v1/dwcp/transfers" => {
+            "GET /api/v1/dwcp/transfers" | "GET /api/v1/dwcp/transfers?limit=50" => {
                 let transfer = fixture("transfer.json");
                 let schema = "\"schema\":\"dwcp.transfers/1\"";
                 format!("{{{schema},\"transfers\":[{transfer}],\"next_cursor\":\"6\"}}")
@@ -51,6 +51,7 @@ fn documents_for_people() {
     let node = node();
     for (name, arguments) in [
         ("status.txt", &["status"][..]),
+        ("top.txt", &["top", "-n", "1"]),
         ("stats.txt", &["stats"]),
         ("peers.txt", &["peers"]),
         ("flows.txt", &["flows"]),

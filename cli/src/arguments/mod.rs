@@ -24,7 +24,7 @@ pub(crate) use config::Config;
 pub(crate) use host::{Analyze, Compress, Tune};
 pub(crate) use node::{
     CircuitBreaker, Debug, Doctor, Events, Flows, HostRole, Level, Report, Stats, StatsSubject,
-    StatusArguments, TransportMode, WaitFor,
+    StatusArguments, Top, TransportMode, WaitFor,
 };
 pub(crate) use peers::{Ping, Tunnel};
 pub(crate) use transfers::{
@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Tunnel(Tunnel),
     /// Show the node at a glance; exits 0 healthy, 1 degraded, 2 unhealthy, 3 unreachable
     Status(StatusArguments),
+    /// Watch the node as an instrument: rates, cores, peers, transfers; q quits
+    Top(Top),
     /// Print the counters: per core, of the node, of the kernel programs; or what compression did
     Stats(Stats),
     /// List the connections that the kernel programs follow: bytes, rates, round trips, what was sent again

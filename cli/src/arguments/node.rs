@@ -8,6 +8,17 @@ use dwcp_api::EventQuery;
 
 use crate::units::parse_duration;
 
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Time between two pictures
+    #[arg(short, long, value_name = "DURATION", value_parser = parse_duration, default_value = "1s")]
+    pub(crate) interval: Duration,
+    /// Leave after so many pictures
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) count: Option<u32>,
+}
+
 /// Arguments of `stats`.
 #[derive(Debug, Args)]
 pub(crate) struct Stats {

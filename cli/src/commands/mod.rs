@@ -28,7 +28,7 @@ mod wait;
 use crate::arguments::{Auth, Cli, Command};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
-use crate::{doctor, server, tune};
+use crate::{doctor, server, top, tune};
 
 /// Does what the arguments say.
 pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
@@ -39,6 +39,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Fetch(arguments) => transfer::fetch(&context, &arguments).await,
         Command::Transfers(arguments) => transfers::run(&context, arguments).await,
         Command::Status(arguments) => status::run(&context, arguments.watch).await,
+        Command::Top(arguments) => top::run(&context, &arguments).await,
         Command::Stats(stats) => stats::run(&context, &stats).await,
         Command::Flows(arguments) => flows::run(&context, &arguments).await,
         Command::Debug(part) => debug::run(&context, &part).await,
