@@ -122,6 +122,8 @@ pub(crate) enum Kind {
     Resume = 12,
 }
 
+/// No view or term ever gets there. A higher one was damaged or made up.
+pub(crate) const COUNT_MAX: u64 = 1 << 62;
 /// Largest message that is looked at.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Bytes of batches and snapshots that a peer gets on demand between two retries.

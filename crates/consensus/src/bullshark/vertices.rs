@@ -57,7 +57,9 @@ impl Bullshark {
             return true;
         }
         if round.is_multiple_of(2) {
-            return self.dag.has(round, leader(core, round));
+            let leader = leader(core, round);
+            // Nobody waits for a leader of whom nothing came for long: each of its turns would cost a timeout.
+            return self.dag.has(round, leader) || self.is_gone(leader);
         }
         let author = leader(core, round - 1);
         let followers = self.dag.followers(round - 1, author);

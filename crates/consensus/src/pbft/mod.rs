@@ -16,7 +16,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::batch::BatchName;
-use crate::core::{Core, Status};
+use crate::core::{COUNT_MAX, Core, Status};
 use crate::io::{Corrupt, Key};
 use crate::node::Protocol;
 use crate::types::{ReplicaId, Time};
@@ -228,6 +228,9 @@ impl Pbft {
             match key {
                 Key::Protocol { kind: RECORD_VIEW, .. } => {
                     let record = ViewRecord::decoded(value)?;
+                    if record.view > COUNT_MAX {
+                        return Err(Corrupt);
+                    }
                     (self.view, self.active) = (record.view, record.active);
                 }
                 Key::Protocol { kind: RECORD_SLOT, number } if *number > self.delivered => {

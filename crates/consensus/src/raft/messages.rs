@@ -16,6 +16,17 @@ wire_enum! {
     }
 }
 
+impl Message {
+    pub(crate) fn term(&self) -> u64 {
+        match self {
+            Self::Append(append) => append.term,
+            Self::Appended(answer) => answer.term,
+            Self::AskVote(ask) => ask.term,
+            Self::Voted(voted) => voted.term,
+        }
+    }
+}
+
 wire_struct! {
     /// A block in the log, and the term of the leader that put it there.
     #[derive(Debug, Clone, PartialEq, Eq)]

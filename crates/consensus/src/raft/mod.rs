@@ -19,7 +19,7 @@ mod replication;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use crate::core::{Core, Status};
+use crate::core::{COUNT_MAX, Core, Status};
 use crate::io::{Corrupt, Key, Output};
 use crate::node::Protocol;
 use crate::types::{Digest, ReplicaId, Time, domain};
@@ -77,7 +77,12 @@ impl Protocol for Raft {
         let mut entries = BTreeMap::new();
         for (key, value) in records {
             match key {
-                Key::Protocol { kind: RECORD_TERM, .. } => term = TermRecord::decoded(value)?,
+                Key::Protocol { kind: RECORD_TERM, .. } => {
+                    term = TermRecord::decoded(value)?;
+                    if term.term > COUNT_MAX {
+                        return Err(Corrupt);
+                    }
+                }
                 Key::Protocol { kind: RECORD_ENTRY, number } => {
                     entries.insert(*number, Entry::decoded(value)?);
                 }
@@ -107,7 +112,7 @@ impl Protocol for Raft {
     }
 
     fn handle_message(&mut self, core: &mut Core, from: ReplicaId, message: Message) {
-        if !core.config.committee.contains(from) {
+        if !core.config.committee.contains(from) || message.term() > COUNT_MAX {
             return core.refuse();
         }
         match message {

@@ -4,11 +4,13 @@
 mod check;
 mod decoders;
 mod disk;
+mod failover;
 mod keys;
 mod mutants;
 mod network;
 mod node;
 mod rng;
+mod samples;
 mod scenario;
 mod trust;
 mod world;

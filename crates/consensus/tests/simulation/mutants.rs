@@ -111,10 +111,10 @@ fn bugs_in_probft_are_found() {
 #[test]
 fn bugs_in_raft_are_found() {
     let bugs = [
-        (Mutation::VotesUnpersisted, 0),
-        (Mutation::PreparedUnpersisted, 0),
-        (Mutation::CommitQuorumSmall, 0),
-        (Mutation::ElectsAnybody, 0),
+        (Mutation::VotesUnpersisted, 357),
+        (Mutation::PreparedUnpersisted, 4),
+        (Mutation::CommitQuorumSmall, 4),
+        (Mutation::ElectsAnybody, 53),
         (Mutation::AppendsBlindly, 0),
     ];
     all_are_found(Sweep::Raft, &bugs);

@@ -7,7 +7,7 @@ use crate::scenario::{Liar, Scenario};
 use crate::world::World;
 
 /// Nothing goes wrong but what is asked for.
-fn quiet(protocol: ProtocolKind, replicas: u16, rotation: Option<Rotation>) -> Scenario {
+pub(crate) fn quiet(protocol: ProtocolKind, replicas: u16, rotation: Option<Rotation>) -> Scenario {
     Scenario {
         replicas,
         rotation,
@@ -81,4 +81,20 @@ fn members_that_fail_are_out_at_the_next_epoch() {
         }
     }
     assert!(seen > 4, "liars sat in {seen} of 8 runs");
+}
+
+/// A member that is away costs the others no timeout at each of its turns to lead.
+#[test]
+fn bullshark_with_a_dead_member_does_not_wait_for_it() {
+    let silent = Lies { silent: true, ..Lies::default() };
+    let mut scenario = quiet(ProtocolKind::Bullshark, 4, None);
+    scenario.liars = vec![(2, Liar::Lies(silent))];
+    scenario.transactions = 60;
+    scenario.pause = 200 * MILLISECOND;
+    (scenario.delay_min, scenario.delay_max) = (MILLISECOND, 2 * MILLISECOND);
+    let summary = World::new(scenario, Rng::new(4)).run();
+    let each = summary.waited / summary.transactions as u64 / MILLISECOND;
+    println!("a transaction takes {each} ms: {summary:?}");
+    // Most that members have submitted elsewhere: a quarter goes to the dead one and comes again after two seconds.
+    assert!(each < 200, "{each} ms");
 }

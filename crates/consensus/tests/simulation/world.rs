@@ -33,6 +33,8 @@ pub(crate) struct Summary {
     /// What correct replicas held for probable, and how often that differed or did not come true.
     pub(crate) forecasts: u64,
     pub(crate) false_forecasts: u64,
+    /// From submission to application, of all transactions together.
+    pub(crate) waited: Time,
     trace: u64,
 }
 
@@ -48,6 +50,7 @@ impl Summary {
         self.accused += other.accused;
         self.epochs += other.epochs;
         self.votes += other.votes;
+        self.waited += other.waited;
         self.forecasts += other.forecasts;
         self.false_forecasts += other.false_forecasts;
     }
@@ -403,7 +406,8 @@ impl World {
 
     fn answered(&mut self, transaction: TransactionId) {
         if let Some((_, waiting)) = self.clients.get_mut(&transaction.client) {
-            waiting.remove(&transaction.sequence);
+            let since = waiting.remove(&transaction.sequence);
+            self.summary.waited += since.map_or(0, |since| self.now - since);
         }
     }
 
