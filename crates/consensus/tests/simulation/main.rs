@@ -1,6 +1,6 @@
 //! Replicas on virtual time, many seeds. A seed that fails prints the line that replays it.
 //!
-//! `DWCP_CONSENSUS_SEEDS` asks for more seeds of each protocol, from `DWCP_CONSENSUS_FIRST` on.
+//! `DWCP_CONSENSUS_SEEDS`, or `DWCP_SEEDS`, asks for more seeds of each protocol, from `DWCP_CONSENSUS_FIRST` on.
 mod check;
 mod decoders;
 mod disk;
@@ -91,7 +91,7 @@ fn run(sweep: Sweep, seed: u64, mutation: Option<Mutation>) -> Summary {
 }
 
 fn sweep(protocol: Sweep) {
-    let seeds = number("DWCP_CONSENSUS_SEEDS", protocol.seeds());
+    let seeds = number("DWCP_CONSENSUS_SEEDS", number("DWCP_SEEDS", protocol.seeds()));
     let first = number("DWCP_CONSENSUS_FIRST", 0);
     let mut failed = Vec::new();
     let mut total = Summary::default();
