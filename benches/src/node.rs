@@ -316,5 +316,7 @@ fn connect(path: &Path, process: &mut Child) -> Result<UnixStream> {
 pub const BUFFER_BYTES: u64 = 64 << 20;
 /// `Transport::congestion` for cubic.
 pub const CUBIC: u8 = 2;
+/// `Transport::congestion` as it is out of the box.
+pub const AUTO: u8 = dwcp_abi::link::CONGESTION_AUTO;
 /// `Transport::congestion` for bbr.
 pub const BBR: u8 = 1;

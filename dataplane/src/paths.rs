@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use dwcp_abi::link::{PathFigures, PathLimit};
-use dwcp_engine::{Demand, Guidance, PathControl, PathMode, PathSample, PeerId, Reason};
+use dwcp_engine::{Congestion, Demand, Guidance, PathControl, PathMode, PathSample, PeerId, Reason};
 
 /// Paths by peer.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Advice {
     pub lane_bytes_per_s: Option<u64>,
     /// Lanes that are enough; none = as configured.
     pub lanes: Option<u16>,
+    /// Congestion control that suits it.
+    pub congestion: Congestion,
     /// Its round trip is not that of a local network.
     pub is_long: bool,
     /// Most that it was seen to carry lately, or is paced to.
@@ -99,7 +101,7 @@ struct Path {
     carried: Carried,
     rtt_min_ns: u64,
     busy: HashMap<u16, u16>,
-    told: (PathMode, Option<u16>, Reason),
+    told: (PathMode, Option<u16>, Reason, Congestion),
 }
 
 #[derive(Debug, Default)]
@@ -135,7 +137,7 @@ impl Paths {
 impl Path {
     fn new(now: Instant) -> Self {
         let control = PathControl::default();
-        let told = (control.guidance().mode, None, control.reason());
+        let told = (control.guidance().mode, None, control.reason(), control.guidance().congestion);
         Self {
             control,
             lately: Lately::new(now),
@@ -164,7 +166,7 @@ impl Path {
             rtt_min_ns: gathered.rtt_min_ns,
             demand: if gathered.samples_busy == gathered.samples { Demand::Enough } else { Demand::Little },
         });
-        let Guidance { rate_bytes_per_s, lanes, mode } = self.control.guidance();
+        let Guidance { rate_bytes_per_s, lanes, mode, congestion } = self.control.guidance();
         tracing::trace!(
             peer = peer.0,
             delivered_bytes_per_s = gathered.delivered_bytes * 1000 / (span_ns / 1_000_000).max(1),
@@ -175,10 +177,15 @@ impl Path {
             reason = ?self.control.reason(),
             "path measured"
         );
-        self.tell(peer, rate_bytes_per_s, (mode, lanes, self.control.reason()));
+        self.tell(peer, rate_bytes_per_s, (mode, lanes, self.control.reason(), congestion));
     }
 
-    fn tell(&mut self, peer: PeerId, rate_bytes_per_s: Option<u64>, now: (PathMode, Option<u16>, Reason)) {
+    fn tell(
+        &mut self,
+        peer: PeerId,
+        rate_bytes_per_s: Option<u64>,
+        now: (PathMode, Option<u16>, Reason, Congestion),
+    ) {
         let before = std::mem::replace(&mut self.told, now);
         if before.0 != now.0 {
             tracing::info!(peer = peer.0, mode = ?now.0, "path mode changed");
@@ -186,6 +193,9 @@ impl Path {
         if before.1 != now.1 {
             let active: u16 = self.busy.values().sum();
             tracing::info!(peer = peer.0, active, target = now.1, "Stream scaling triggered");
+        }
+        if before.3 != now.3 {
+            tracing::info!(peer = peer.0, congestion = ?now.3, "congestion control suits the path");
         }
         if before.2 != now.2 {
             tracing::debug!(peer = peer.0, rate_bytes_per_s, reason = ?now.2, "path rate decided");
@@ -215,11 +225,12 @@ impl Path {
     }
 
     fn advice(&self) -> Advice {
-        let Guidance { rate_bytes_per_s, lanes, .. } = self.control.guidance();
+        let Guidance { rate_bytes_per_s, lanes, congestion, .. } = self.control.guidance();
         let busy = self.busy.values().map(|&busy| u64::from(busy)).sum::<u64>().max(1);
         Advice {
             lane_bytes_per_s: rate_bytes_per_s.map(|rate| (rate / busy).max(1)),
             lanes,
+            congestion,
             is_long: self.rtt_min_ns >= LONG_RTT_NS,
             carried_bytes_per_s: rate_bytes_per_s.or(self.carried.most()),
             span_ns: self.control.span_ns(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dwcp_benches::far::FarPair;
-use dwcp_benches::node::BBR;
+use dwcp_benches::node::AUTO;
 use dwcp_benches::scratch::{Scratch, same};
 use dwcp_wan::Namespace;
 
@@ -123,7 +123,7 @@ struct Sent {
 fn measure(link: &Link, bytes: u64) -> Result<[Sent; 2]> {
     let scratch = Scratch::new()?;
     let (sender, _router, receiver) = lay(link)?;
-    let mut pair = FarPair::start(&scratch, (&sender, &receiver), SECOND, BBR)?;
+    let mut pair = FarPair::start(&scratch, (&sender, &receiver), SECOND, AUTO)?;
     let mut send = |name: &str| -> Result<Sent> {
         let source = scratch.path().join(name);
         std::io::copy(&mut File::open("/dev/urandom")?.take(bytes), &mut File::create(&source)?)?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dwcp_config::{Config, Congestion};
+use dwcp_config::{Config, LaneCongestion};
 
 use super::Check;
 use crate::units;
@@ -169,10 +169,10 @@ fn socket_memory(host: &Host, name: &str) -> Check {
 
 fn congestion(host: &Host, config: &Config) -> Check {
     let wanted = match config.transport.congestion_algorithm {
-        Congestion::Bbr => "bbr",
-        Congestion::Cubic => "cubic",
-        Congestion::Reno => "reno",
-        Congestion::Host => return Check::ok("congestion", "the host's default is used, as configured"),
+        LaneCongestion::Auto | LaneCongestion::Bbr => "bbr",
+        LaneCongestion::Cubic => "cubic",
+        LaneCongestion::Reno => "reno",
+        LaneCongestion::Host => return Check::ok("congestion", "the host's default is used, as configured"),
     };
     let Some(available) = host.text("proc/sys/net/ipv4/tcp_available_congestion_control") else {
         return Check::skipped("congestion", "what is available cannot be read");

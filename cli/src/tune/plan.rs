@@ -1,5 +1,5 @@
 //! The core of tuning: facts in, steps out. It reads nothing and changes nothing.
-use dwcp_config::{Config, Congestion, Cores, Hugepages};
+use dwcp_config::{Config, Cores, Hugepages, LaneCongestion};
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Facts, Interface};
@@ -145,10 +145,10 @@ impl Plan {
         let paced = "interfaces that come up later keep departure times too";
         self.sysctl(facts, "net/core/default_qdisc", paced, |_| Some("fq".into()));
         let wanted = match config.transport.congestion_algorithm {
-            Congestion::Bbr => "bbr",
-            Congestion::Cubic => "cubic",
-            Congestion::Reno => "reno",
-            Congestion::Host => return,
+            LaneCongestion::Auto | LaneCongestion::Bbr => "bbr",
+            LaneCongestion::Cubic => "cubic",
+            LaneCongestion::Reno => "reno",
+            LaneCongestion::Host => return,
         };
         if facts.congestion.is_empty() {
             return;

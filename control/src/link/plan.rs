@@ -4,9 +4,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use dwcp_abi::link::{
-    Access, Attach, Export, LINK_VERSION, Peer, PlanEnd, Rdma, Setup, Transport, Tunnel, TunnelAllow,
+    Access, Attach, CONGESTION_AUTO, Export, LINK_VERSION, Peer, PlanEnd, Rdma, Setup, Transport, Tunnel,
+    TunnelAllow,
 };
-use dwcp_config::{Algorithm, Backend, Config, Congestion, Cores, ExportPeers, Hugepages, Workers};
+use dwcp_config::{
+    Algorithm, Backend, Config, Congestion, Cores, ExportPeers, Hugepages, LaneCongestion, Workers,
+};
 use dwcp_sys::link::{LinkError, send_message};
 
 /// Sends transport, peers, exports, tunnels, the kernel's part, RDMA and the plan's end. `tunnels` are those of the configuration and those that
@@ -105,7 +108,7 @@ fn transport(config: &Config) -> Transport {
         initial_streams: transport.initial_streams,
         max_streams: transport.max_streams,
         encrypt: config.security.enable_tls,
-        congestion: congestion(transport.congestion_algorithm),
+        congestion: lane_congestion(transport.congestion_algorithm),
         send_buffer_size: u32::try_from(transport.send_buffer_size.0).unwrap_or(u32::MAX),
         recv_buffer_size: u32::try_from(transport.recv_buffer_size.0).unwrap_or(u32::MAX),
         pacing_bytes_per_s: if paced { transport.pacing_rate.bytes_per_s() } else { 0 },
@@ -143,6 +146,16 @@ fn allowed(export: &dwcp_config::Export) -> Option<Vec<u8>> {
         list.extend_from_slice(name.as_bytes());
     }
     Some(list)
+}
+
+fn lane_congestion(wanted: LaneCongestion) -> u8 {
+    match wanted {
+        LaneCongestion::Auto => CONGESTION_AUTO,
+        LaneCongestion::Bbr => congestion(Congestion::Bbr),
+        LaneCongestion::Cubic => congestion(Congestion::Cubic),
+        LaneCongestion::Reno => congestion(Congestion::Reno),
+        LaneCongestion::Host => congestion(Congestion::Host),
+    }
 }
 
 pub(super) fn congestion(congestion: Congestion) -> u8 {

@@ -32,8 +32,8 @@ pub use migrate::{Migrated, migrate};
 pub use model::{
     Access, Algorithm, Api, Backend, CircuitBreaker, Class, Classes, Compression, Config, Congestion,
     Consensus, ConsensusAlgorithm, Cores, Dataplane, Ebpf, Environment, Export, ExportPeers, Guard,
-    GuardMode, Hugepages, Identity, Level, LogLevel, Mode, Monitoring, Peer, Recovery, Security, State,
-    StateBackend, Transport, Workers,
+    GuardMode, Hugepages, Identity, LaneCongestion, Level, LogLevel, Mode, Monitoring, Peer, Recovery,
+    Security, State, StateBackend, Transport, Workers,
 };
 pub use nearest::nearest;
 pub use overrides::{Changes, Overrides};

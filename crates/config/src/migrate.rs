@@ -117,12 +117,12 @@ mod tests {
         assert_eq!(
             migrated.text,
             "enabled: true\ncompression:\n  algorithm: zstd\n  level: 1\nsecurity:\n  enable_tls: true\n  tls:\n    \
-             min_version: \"1.3\"\ntransport:\n  enable_pacing: false\n  max_streams: 512\n"
+             min_version: \"1.3\"\ntransport:\n  enable_pacing: false\n  enable_rdma: true\n  max_streams: 512\n"
         );
         let config = crate::parse(&migrated.text, "new").unwrap();
         assert_eq!((config.transport.max_streams, config.compression.level.0), (512, 1));
         let dropped: Vec<&str> = migrated.dropped.iter().map(|finding| finding.key.as_str()).collect();
-        assert_eq!(dropped, ["transport.enable_rdma", "prediction"]);
+        assert_eq!(dropped, ["prediction"]);
         assert!(!migrated.renamed.is_empty());
     }
 
@@ -131,7 +131,7 @@ mod tests {
         let identity = format!("sha256:{}", "ab".repeat(32));
         let text = format!(
             "mode: internet\nnode:\n  name: \"yes\"\npeers:\n  - name: paris\n    address: \"paris:9000\"\n    identity: \
-             \"{identity}\"\nexports:\n  - name: in\n    path: /srv/in\n    access: write\n    peers: paris\n"
+             \"{identity}\"\nexports:\n  - name: in\n    path: /srv/in\n    access: write\n    peers: paris\n    privileged: false\n"
         );
         let first = migrated(&text);
         assert_eq!(first.text, text);
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn values_that_mean_nothing_here_are_named() {
-        let migrated = migrated("consensus: {algorithm: raft}\nmode: hybrid\n");
+        let migrated = migrated("consensus: {algorithm: paxos}\nmode: hybrid\n");
         assert_eq!(migrated.text, "mode: hybrid\n");
         assert_eq!(migrated.dropped[0].key, "consensus.algorithm");
     }

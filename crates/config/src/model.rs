@@ -67,7 +67,7 @@ pub struct Transport {
     pub min_streams: u16,
     pub max_streams: u16,
     pub initial_streams: u16,
-    pub congestion_algorithm: Congestion,
+    pub congestion_algorithm: LaneCongestion,
     pub send_buffer_size: ByteSize,
     pub recv_buffer_size: ByteSize,
     pub connect_timeout: Duration,
@@ -326,6 +326,8 @@ choices! {
     /// How the members of a cluster agree.
     pub enum ConsensusAlgorithm { Pbft = "pbft", Bullshark = "bullshark", TPbft = "tpbft", ProBft = "probft", Raft = "raft", }
     /// Congestion control of the lanes.
+    pub enum LaneCongestion { Auto = "auto", Bbr = "bbr", Cubic = "cubic", Reno = "reno", Host = "host", }
+    /// Congestion control of a class's connections.
     pub enum Congestion { Bbr = "bbr", Cubic = "cubic", Reno = "reno", Host = "host", }
     /// Codec.
     pub enum Algorithm { None = "none", Lz4 = "lz4", Snappy = "snappy", Zstd = "zstd", }
@@ -448,7 +450,7 @@ impl Default for Transport {
             min_streams: 16,
             max_streams: 256,
             initial_streams: 32,
-            congestion_algorithm: Congestion::Bbr,
+            congestion_algorithm: LaneCongestion::Auto,
             // A fixed size switches the kernel's autotuning off and pins megabytes for each of 256 lanes.
             send_buffer_size: ByteSize(0),
             recv_buffer_size: ByteSize(0),

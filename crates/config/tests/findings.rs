@@ -33,7 +33,7 @@ compression: fast
         "f.yaml:2:1 transprot: unknown key, did you mean `transport`?",
         "f.yaml:5:3 transport.min_stream: unknown key, did you mean `transport.min_streams`?",
         "f.yaml:6:20 transport.connect_timeout: expected a duration such as 150ms, 30s, 5m or 1h30m, found `5 parsecs`",
-        "f.yaml:7:25 transport.congestion_algorithm: expected one of bbr, cubic, reno, host (did you mean `cubic`?), found `cubik`",
+        "f.yaml:7:25 transport.congestion_algorithm: expected one of auto, bbr, cubic, reno, host (did you mean `cubic`?), found `cubik`",
         "f.yaml:8:16 transport.max_streams: must be from 1 to 1024, found 4000",
         "f.yaml:9:1 min_streams: unknown key, did you mean `transport.min_streams`?",
         "f.yaml:10:14 compression: is a section: its keys stand below it, indented",

@@ -21,6 +21,6 @@ pub use io::{
     Asked, BufferId, Digest, FileId, FinalCheck, FoundObject, Hash, Input, JobKey, LaneEnd, LaneId,
     Leftovers, Offered, OpenedObject, Output, Owner, PackId, PeerId, Place, Source, TaskId, Tell, Time,
 };
-pub use path::{Demand, Guidance, PathControl, PathMode, PathSample, Reason};
+pub use path::{Congestion, Demand, Guidance, PathControl, PathMode, PathSample, Reason};
 pub use range::RangeSet;
 pub use tunnel::{ConnectionKey, Mux, Opener, TunnelEvent, TunnelLane, TunnelLimits, Violation};

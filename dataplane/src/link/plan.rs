@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dwcp_abi::bpf::Class;
 use dwcp_abi::codec::CodecError;
-use dwcp_abi::link::Setup;
+use dwcp_abi::link::{CONGESTION_AUTO, Setup};
 
 use crate::door::{Payload, PeerName, PlanPeer, SocketOptions};
 use crate::identity::Fingerprint;
@@ -100,7 +100,7 @@ pub(super) fn for_door(plan: &Plan) -> crate::door::Plan {
         connect_timeout: Duration::from_millis(u64::from(transport.connect_timeout_ms.clamp(100, 600_000))),
         socket: SocketOptions {
             congestion: match transport.congestion {
-                1 => Some("bbr"),
+                1 | CONGESTION_AUTO => Some("bbr"),
                 2 => Some("cubic"),
                 3 => Some("reno"),
                 _ => None,

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use dwcp_abi::wire::{ChunkHead, FrameHeader, PackHead};
-use dwcp_engine::{BufferId as Large, FileId, PackId, PeerId};
+use dwcp_engine::{BufferId as Large, Congestion, FileId, PackId, PeerId};
 use dwcp_sys::proactor::{BufferId, Handle};
 
 use super::pace::Seen;
@@ -30,6 +30,8 @@ pub(super) struct Lane {
     pub(super) why: String,
     /// Its ceiling in bytes per second; none = unpaced.
     pub(super) pacing: Option<u64>,
+    /// What was chosen for it last.
+    pub(super) congestion: Congestion,
     pub(super) seen: Seen,
     /// Its bytes go over a queue pair.
     pub(super) rdma: bool,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dwcp_abi::shm::WorkerCounter as Counter;
 use dwcp_abi::wire::Code;
-use dwcp_engine::{Input, LaneEnd, LaneId};
+use dwcp_engine::{Congestion, Input, LaneEnd, LaneId};
 use dwcp_sys::proactor::Handle;
 use dwcp_sys::socket::{Keepalive, set_keepalive, set_user_timeout};
 
@@ -73,6 +73,7 @@ impl Worker {
             last_used: self.now,
             why: String::new(),
             pacing: None,
+            congestion: Congestion::Bbr,
             seen: Seen::default(),
             rdma,
         };

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use dwcp_abi::bpf::Class;
-use dwcp_engine::{Input, LaneId, PeerId};
-use dwcp_sys::socket::{set_pacing_rate, tcp_figures};
+use dwcp_abi::link::CONGESTION_AUTO;
+use dwcp_engine::{Congestion, Input, LaneId, PeerId};
+use dwcp_sys::socket::{set_congestion_control, set_pacing_rate, tcp_figures};
 
 use super::Worker;
 use super::coding::Link;
@@ -62,8 +63,11 @@ impl Worker {
         };
         let lanes: Vec<LaneId> =
             self.lanes.iter().filter(|(_, lane)| lane.peer == peer).map(|(&id, _)| id).collect();
+        let is_chosen = self.node.plan().transport.congestion == CONGESTION_AUTO;
+        let congestion = is_chosen.then_some(advice.congestion);
         for id in lanes {
             self.pace_lane(id, ceiling);
+            self.choose_congestion(id, congestion);
         }
         Duration::from_nanos(advice.span_ns)
     }
@@ -128,6 +132,22 @@ impl Worker {
         }
         measured.rtt_ns = (weighted / weight.max(1)) as u64;
         (measured, received)
+    }
+
+    /// A lane is made with bbr (the door); what it is worth is only known later.
+    fn choose_congestion(&mut self, id: LaneId, wanted: Option<Congestion>) {
+        let (Some(lane), Some(wanted)) = (self.lanes.get_mut(&id), wanted) else { return };
+        if std::mem::replace(&mut lane.congestion, wanted) == wanted {
+            return;
+        }
+        let Some(fd) = self.proactor.fd(lane.socket) else { return };
+        let name = match wanted {
+            Congestion::Bbr => "bbr",
+            Congestion::Cubic => "cubic",
+        };
+        if let Err(error) = set_congestion_control(&fd, name) {
+            tracing::debug!(name, %error, "a lane keeps its congestion control");
+        }
     }
 
     fn pace_lane(&mut self, id: LaneId, ceiling: Option<u64>) {

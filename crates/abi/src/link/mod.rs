@@ -14,8 +14,8 @@ pub use event::{
     RingReset, SnapshotEnd, TunnelFigures, TunnelPeerFigures, TunnelState,
 };
 pub use setup::{
-    Access, Attach, Attached, Class, ENVELOPE_MAX, Export, GuardMode, Kernel, Peer, PlanEnd, Rdma, Selector,
-    SelectorKind, Setup, Transport, Tunnel, TunnelAllow, envelope, strings,
+    Access, Attach, Attached, CONGESTION_AUTO, Class, ENVELOPE_MAX, Export, GuardMode, Kernel, Peer, PlanEnd,
+    Rdma, Selector, SelectorKind, Setup, Transport, Tunnel, TunnelAllow, envelope, strings,
 };
 
 /// Version of everything in this module. Both sides must be equal; an unequal peer is told to restart.

@@ -120,7 +120,7 @@ records! {
         pub max_streams: u16,
         /// 1 = payload encrypted. 0 = lanes go on in clear after the authenticated handshake, if both ends say so.
         pub encrypt: bool,
-        /// Congestion control: 0 = the host's default, 1 = bbr, 2 = cubic, 3 = reno.
+        /// Congestion control: 0 = the host's default, 1 = bbr, 2 = cubic, 3 = reno, [`CONGESTION_AUTO`].
         pub congestion: u8,
         /// SO_SNDBUF of a lane in bytes; 0 = the kernel's autotuning.
         pub send_buffer_size: u32,
@@ -261,6 +261,8 @@ records! {
     }
 }
 
+/// [`Transport::congestion`]: bbr first, cubic while nothing gets lost.
+pub const CONGESTION_AUTO: u8 = 4;
 /// Most bytes of an envelope's body.
 pub const ENVELOPE_MAX: usize = 32 * 1024;
 

@@ -67,6 +67,18 @@ pub struct Guidance {
     pub lanes: Option<u16>,
     /// What the path is.
     pub mode: PathMode,
+    /// What suits its lanes, where it may be chosen.
+    pub congestion: Congestion,
+}
+
+/// Congestion control of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Congestion {
+    /// Keeps its rate where segments get lost; but it overruns buffers, and pauses every ten seconds to look for the
+    /// round trip (draft-cardwell-iccrg-bbr-congestion-control-00, ProbeRTT).
+    Bbr,
+    /// RFC 9438. Where nothing gets lost the common rate is its only limit.
+    Cubic,
 }
 
 /// Why the rate changed last, for the log and for `dwcp path`.
@@ -109,6 +121,9 @@ pub struct PathControl {
     /// The most that a span of the search delivered, per second.
     peak: f64,
     loss: f64,
+    /// Spans with enough to send in which nothing was sent again.
+    clean: u32,
+    congestion: Congestion,
     /// A queue of ours is to go first.
     draining: bool,
     /// Since the first of the cuts that follow each other.
@@ -143,6 +158,8 @@ impl Default for PathControl {
             latest: 0.0,
             peak: 0.0,
             loss: 0.0,
+            clean: 0,
+            congestion: Congestion::Bbr,
             draining: false,
             drain: None,
             probe: Probe::default(),
@@ -197,6 +214,7 @@ impl PathControl {
         }
         self.loss += (loss - self.loss) * LOSS_WEIGHT;
         self.latest = arrived;
+        self.choose_congestion(sample);
     }
 
     /// What follows from it.
@@ -211,6 +229,7 @@ impl PathControl {
             rate_bytes_per_s: rate.map(|rate| (rate as u64).max(RATE_MIN_BYTES_PER_S)),
             lanes: (self.mode == PathMode::Internet).then(|| self.lanes_enough()),
             mode: self.mode,
+            congestion: self.congestion,
         }
     }
 
@@ -235,6 +254,20 @@ impl PathControl {
         if mode != self.mode {
             self.mode = mode;
             self.transitions += 1;
+        }
+    }
+
+    fn choose_congestion(&mut self, sample: &PathSample) {
+        match (sample.resent_bytes, sample.demand) {
+            (0, Demand::Enough) => self.clean = self.clean.saturating_add(1),
+            (0, Demand::Little) => {}
+            _ => self.clean = 0,
+        }
+        let is_found = self.mode == PathMode::Datacenter || self.phase == Phase::Steady;
+        if self.loss > LOSSY {
+            self.congestion = Congestion::Bbr;
+        } else if is_found && self.clean >= CLEAN_SPANS {
+            self.congestion = Congestion::Cubic;
         }
     }
 
@@ -459,6 +492,8 @@ const LANE_RATE_BYTES_PER_S: f64 = 290_000.0;
 const LANES_FEW: u64 = 4;
 /// A share of repeats that makes windows small, so that more lanes are worth it.
 const LOSSY: f64 = 0.0005;
+/// Spans without repeats after which a path counts as one that loses nothing.
+const CLEAN_SPANS: u32 = 8;
 const CHUNK: f64 = dwcp_abi::wire::CHUNK_BYTES as f64;
 const CHUNK_NS: Time = 200_000_000;
 const LANES_LEAST: u64 = 16;
