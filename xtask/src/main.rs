@@ -109,8 +109,8 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "test",
-        arguments: "[FILTER] [--quick]",
-        summary: "format, lints, kernel programs, all tests; FILTER runs only the tests whose name holds it",
+        arguments: "[FILTER] [--quick] [--interface]",
+        summary: "format, lints, kernel programs, all tests; FILTER runs only the tests whose name holds it, --interface what compares HTTP with its description",
         run: test::run,
     },
     Command {

@@ -29,8 +29,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
     for argument in arguments {
         match argument.as_str() {
             "--quick" => pace = Pace::Quick,
+            "--interface" => return Ok(interface_alone()),
             flag if flag.starts_with('-') => {
-                eprintln!("xtask test: unknown argument '{flag}'; there are: FILTER, --quick");
+                eprintln!("xtask test: unknown argument '{flag}'; there are: FILTER, --quick, --interface");
                 return Ok(Outcome::Usage);
             }
             name => filter = Some(name),
@@ -57,6 +58,17 @@ pub(crate) fn run_ci(arguments: &[String]) -> Result<Outcome> {
     session.everything(Pace::Full);
     session.step("licences and advisories", dependencies);
     Ok(session.finish())
+}
+
+/// The steps that foreign programs take, for whoever changes the interface.
+fn interface_alone() -> Outcome {
+    setup::prepare(&[Group::Test]);
+    let mut session = Session::default();
+    session.step("binaries", || {
+        checked(&mut shell::cargo(["build", "--package", "dwcp-cli", "--package", "dwcp-control"]))
+    });
+    session.interface();
+    session.finish()
 }
 
 /// How much is wanted.
@@ -89,11 +101,15 @@ impl Session {
         self.step("binaries", || checked(&mut shell::cargo(["build", "--workspace", "--bins"])));
         self.step("tests", || cargo_tests(&["--workspace"], None));
         if pace == Pace::Full {
-            self.step("HTTP interface against its description", interface::described);
-            self.step("what HTTPS speaks", interface::tls);
+            self.interface();
             self.step("kernel programs and RDMA in the virtual machine", machine::run);
             self.step("memory-order models", loom);
         }
+    }
+
+    fn interface(&mut self) {
+        self.step("HTTP interface against its description", interface::described);
+        self.step("what HTTPS speaks", interface::tls);
     }
 
     fn step(&mut self, name: &'static str, body: impl FnOnce() -> Result<Tally>) {
