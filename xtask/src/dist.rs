@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{Outcome, install, shell};
+use crate::{Outcome, build, install, shell};
 
 /// Entry point of the command.
 ///
@@ -25,21 +25,40 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
         println!("dist: skipped: this system has no dpkg-deb");
         return Ok(Outcome::Skipped);
     }
-    let folder = shell::target().join("dist");
+    let package = package(&build::release()?, &shell::target().join("dist"), "xz")?;
+    println!("dist: {}", package.display());
+    Ok(Outcome::Done)
+}
+
+/// Makes the package of the programs in the folder `built`, in `folder`; its path. `compression` is one of dpkg-deb's.
+///
+/// # Errors
+/// A program is missing, or a file cannot be written.
+pub(crate) fn package(built: &Path, folder: &Path, compression: &str) -> Result<PathBuf> {
     let staged = folder.join("root");
     if staged.exists() {
         fs::remove_dir_all(&staged).with_context(|| staged.display().to_string())?;
     }
     let root =
         fs::create_dir_all(&staged).and_then(|()| staged.canonicalize()).context("target/dist/root")?;
-    install::run(&["--prefix=/usr".into(), format!("--root={}", root.display())])?;
-    let package = pack(&root, &folder, &depends(&root)?)?;
-    println!("dist: {}", package.display());
-    Ok(Outcome::Done)
+    install::stage(&root, built)?;
+    strip(&root)?;
+    pack(&root, folder, &depends(&root)?, compression)
+}
+
+/// Takes the debug information out of the programs, where there is a tool for it. The kernel programs keep theirs, which
+/// the kernel reads.
+fn strip(root: &Path) -> Result<()> {
+    if shell::find("strip").is_none() {
+        println!("dist: the programs keep their debug information: no strip here");
+        return Ok(());
+    }
+    shell::run_quietly(shell::command("strip").args(PROGRAMS.map(|program| root.join(program))))?;
+    Ok(())
 }
 
 /// Packs a staged root; the package's path.
-fn pack(root: &Path, folder: &Path, depends: &str) -> Result<PathBuf> {
+fn pack(root: &Path, folder: &Path, depends: &str, compression: &str) -> Result<PathBuf> {
     let architecture =
         shell::run_quietly(shell::command("dpkg").arg("--print-architecture"))?.trim().to_owned();
     let version = env!("CARGO_PKG_VERSION");
@@ -58,7 +77,10 @@ fn pack(root: &Path, folder: &Path, depends: &str) -> Result<PathBuf> {
     }
     let package = folder.join(format!("dwcp_{version}_{architecture}.deb"));
     shell::run_quietly(
-        shell::command("dpkg-deb").args(["--root-owner-group", "--build"]).arg(root).arg(&package),
+        shell::command("dpkg-deb")
+            .args(["--root-owner-group", "-Z", compression, "--build"])
+            .arg(root)
+            .arg(&package),
     )?;
     Ok(package)
 }
@@ -67,7 +89,7 @@ fn pack(root: &Path, folder: &Path, depends: &str) -> Result<PathBuf> {
 fn depends(root: &Path) -> Result<String> {
     // The unit files and their users.
     let mut packages = BTreeSet::from(["systemd".to_owned()]);
-    for program in ["usr/bin/dwcp", "usr/libexec/dwcp/dwcp-control", "usr/libexec/dwcp/dwcp-dataplane"] {
+    for program in PROGRAMS {
         let libraries = shell::run_quietly(shell::command("ldd").arg(root.join(program)))?;
         for path in
             libraries.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
@@ -95,6 +117,9 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     written.with_context(|| path.display().to_string())
 }
 
+const PROGRAMS: [&str; 3] =
+    ["usr/bin/dwcp", "usr/libexec/dwcp/dwcp-control", "usr/libexec/dwcp/dwcp-dataplane"];
+
 /// Makes the user and the directories, and lets a running node go on with the new version.
 const POSTINST: &str = "\
 #!/bin/sh
@@ -117,12 +142,13 @@ if [ \"$1\" = remove ] && [ -d /run/systemd/system ]; then
     systemctl disable --now dwcp.service dwcp-manager.service dwcp-dataplane.service
 fi
 ";
-/// Removing keeps configuration, identity and state; purging does not.
+/// Removing keeps configuration, identity and state; purging does not. The user stays, as Debian's policy has it: files
+/// in exports belong to it, and its number must not go to somebody else.
 const POSTRM: &str = "\
 #!/bin/sh
 set -e
 if [ \"$1\" = purge ]; then
-    rm -rf /var/lib/dwcp
+    rm -rf /var/lib/dwcp /run/dwcp /sys/fs/bpf/dwcp
     rmdir --ignore-fail-on-non-empty /etc/dwcp 2>/dev/null || true
 fi
 if [ -d /run/systemd/system ]; then
@@ -144,7 +170,7 @@ mod tests {
         let root = folder.join("root");
         fs::create_dir_all(root.join("etc/dwcp")).unwrap();
         fs::write(root.join("etc/dwcp/config.yaml"), "enabled: true\n").unwrap();
-        let package = pack(&root, &folder, "libc6, systemd").unwrap();
+        let package = pack(&root, &folder, "libc6, systemd", "xz").unwrap();
         let ask =
             |option: &str| shell::run_quietly(shell::command("dpkg-deb").arg(option).arg(&package)).unwrap();
         let fields = ask("--field");

@@ -33,7 +33,7 @@ pub(crate) fn start(profile: &str, words: &[String]) -> Result<Outcome> {
         println!("lab: skipped: {} of iproute2 are not installed", TOOLS.join(" and "));
         return Ok(Outcome::Skipped);
     };
-    let guest = Guest { files: Files::Image, limit: LIMIT, memory_mib: 2048 };
+    let guest = Guest { files: Files::Image, boot_limit: vm::BOOT_LIMIT, limit: LIMIT, memory_mib: 2048 };
     vm::start(&guest, |kernel, folder| {
         let root = folder.join("root");
         let insert = image::foundation(kernel, &root)?;

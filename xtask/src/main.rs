@@ -109,8 +109,8 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "test",
-        arguments: "[FILTER] [--quick] [--interface]",
-        summary: "format, lints, kernel programs, all tests; FILTER runs only the tests whose name holds it, --interface what compares HTTP with its description",
+        arguments: "[FILTER] [--quick | --interface | --machine]",
+        summary: "format, lints, kernel programs, all tests; FILTER runs only the tests whose name holds it, --interface what compares HTTP with its description, --machine what runs in the virtual machine",
         run: test::run,
     },
     Command {

@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
         }
     };
     match request.action {
-        Action::Install => install(&request.layout)?,
+        Action::Install => install(&request.layout, &build::release()?)?,
         Action::Uninstall => uninstall(&request.layout)?,
     }
     Ok(Outcome::Done)
@@ -78,12 +78,19 @@ impl Request {
     }
 }
 
-fn install(layout: &Layout) -> Result<()> {
-    let release = build::release()?;
-    let generated = generate(&release)?;
+/// Fills a staged root as a package wants it: everything below `/usr`, with the programs in the folder `built`.
+///
+/// # Errors
+/// A program is missing, or a file cannot be written.
+pub(crate) fn stage(root: &Path, built: &Path) -> Result<()> {
+    install(&Layout { root: root.to_owned(), prefix: "/usr".into() }, built)
+}
+
+fn install(layout: &Layout, built: &Path) -> Result<()> {
+    let generated = generate(built)?;
     for piece in manifest::pieces(layout) {
         let target = layout.on_disk(&piece.target);
-        match place(&piece, &release, &generated, layout, &target)? {
+        match place(&piece, built, &generated, layout, &target)? {
             Placed::Written => println!("install: {}", target.display()),
             Placed::Kept => println!("install: {} kept as it is", target.display()),
             Placed::Absent => println!("install: {} left out: not built here", target.display()),
@@ -122,13 +129,13 @@ fn uninstall(layout: &Layout) -> Result<()> {
 }
 
 /// Completions and manual pages, written by the command itself.
-fn generate(release: &Path) -> Result<PathBuf> {
+fn generate(built: &Path) -> Result<PathBuf> {
     let folder = shell::target().join("install");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
     }
     fs::create_dir_all(folder.join("man")).with_context(|| folder.display().to_string())?;
-    let dwcp = release.join("dwcp");
+    let dwcp = built.join("dwcp");
     for shell_name in ["bash", "zsh", "fish"] {
         let script = shell::run_quietly(shell::command(&dwcp).args(["completion", shell_name]))?;
         fs::write(folder.join(shell_name), script).with_context(|| folder.display().to_string())?;
@@ -149,11 +156,11 @@ enum Placed {
     Absent,
 }
 
-fn place(piece: &Piece, release: &Path, generated: &Path, layout: &Layout, target: &Path) -> Result<Placed> {
+fn place(piece: &Piece, built: &Path, generated: &Path, layout: &Layout, target: &Path) -> Result<Placed> {
     match piece.content {
-        Content::Built(name) => copy(&release.join(name), target, piece.mode)?,
-        Content::Optional(name) if !release.join(name).is_file() => return Ok(Placed::Absent),
-        Content::Optional(name) => copy(&release.join(name), target, piece.mode)?,
+        Content::Built(name) => copy(&built.join(name), target, piece.mode)?,
+        Content::Optional(name) if !built.join(name).is_file() => return Ok(Placed::Absent),
+        Content::Optional(name) => copy(&built.join(name), target, piece.mode)?,
         Content::Generated(name) => copy(&generated.join(name), target, piece.mode)?,
         Content::Default(_) if target.exists() => return Ok(Placed::Kept),
         Content::Default(path) => copy(&shell::root().join(path), target, piece.mode)?,

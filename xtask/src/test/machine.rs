@@ -1,11 +1,12 @@
-//! The step that needs another kernel: tests inside the virtual machine, whose kernel has `fq` and RDMA ports, and is older
-//! than tcx. One boot for all of them. Called by `test`.
-use std::process::Stdio;
+//! The steps that need another machine: tests of the kernel programs and of RDMA inside the virtual one, whose kernel has
+//! `fq` and RDMA ports and is older than tcx, in one boot; and of the package and its units under a systemd that boots
+//! there. Called by `test`.
+use std::{path::Path, process::Stdio};
 
 use anyhow::{Context as _, Result};
 
 use super::tally::Tally;
-use crate::{Outcome, shell, vm};
+use crate::{Outcome, dist, shell, vm};
 
 /// Builds the tests here and runs some of them there.
 pub(super) fn run() -> Result<Tally> {
@@ -20,7 +21,7 @@ pub(super) fn run() -> Result<Tally> {
     }
     let mut script = "status=0\n".to_owned();
     for suite in &suites {
-        let program = suite.compiled()?;
+        let program = test_program(suite.package, suite.program)?;
         let words = [&[program.as_str()][..], suite.filters].concat();
         // One at a time: the machine is emulated, rates are measured, and wires are cut.
         script += &format!("{} --test-threads=1 --show-output || status=1\n", words.join(" "));
@@ -28,7 +29,26 @@ pub(super) fn run() -> Result<Tally> {
     script += "exit $status\n";
     let words = ["--rdma", "--timeout", "700", "--", "env", "DWCP_TEST_DEMANDS=fq,rdma", "RUST_BACKTRACE=0"];
     let arguments: Vec<String> = words.into_iter().chain(["sh", "-c", &script]).map(String::from).collect();
-    Ok(match vm::run(&arguments)? {
+    in_machine(&arguments)
+}
+
+/// Makes a package of the programs that the other tests use, and has it installed, run and purged in there.
+pub(super) fn package_tests() -> Result<Tally> {
+    if shell::find("dpkg-deb").is_none() || !Path::new("/lib/systemd/systemd").exists() {
+        println!("skipped: this system has no dpkg-deb or no systemd");
+        return Ok(Tally::skipped());
+    }
+    // Not compressed: an emulated processor unpacks slowly.
+    let package = dist::package(&shell::target().join("debug"), &shell::target().join("vm/dist"), "none")?;
+    let program = test_program("dwcp-tests", "booted")?;
+    let package = format!("DWCP_TEST_PACKAGE={}", package.display());
+    let words = ["--systemd", "--timeout", "400", "--", "env", &package, "RUST_BACKTRACE=0", &program];
+    let arguments: Vec<String> = words.into_iter().chain(["--nocapture"]).map(String::from).collect();
+    in_machine(&arguments)
+}
+
+fn in_machine(arguments: &[String]) -> Result<Tally> {
+    Ok(match vm::run(arguments)? {
         Outcome::Done => Tally::passed(),
         Outcome::Skipped => Tally::skipped(),
         Outcome::Usage | Outcome::Failed(_) => Tally::failed(),
@@ -43,17 +63,14 @@ struct Suite {
     filters: &'static [&'static str],
 }
 
-impl Suite {
-    /// Path of the compiled program, as cargo says it in its messages.
-    fn compiled(&self) -> Result<String> {
-        let mut cargo =
-            shell::cargo(["test", "--quiet", "--package", self.package, "--test", self.program, "--no-run"]);
-        let output =
-            cargo.arg("--message-format=json").stderr(Stdio::inherit()).output().context("cargo test")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let named = text.lines().filter_map(executable).rfind(|path| path.contains(self.program));
-        named.map(String::from).context("cargo names no program of the tests")
-    }
+/// Path of the compiled tests, as cargo says it in its messages.
+fn test_program(package: &str, test: &str) -> Result<String> {
+    let mut cargo = shell::cargo(["test", "--quiet", "--package", package, "--test", test, "--no-run"]);
+    let output =
+        cargo.arg("--message-format=json").stderr(Stdio::inherit()).output().context("cargo test")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let named = text.lines().filter_map(executable).rfind(|path| path.contains(test));
+    named.map(String::from).context("cargo names no program of the tests")
 }
 
 fn executable(line: &str) -> Option<&str> {

@@ -30,8 +30,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
         match argument.as_str() {
             "--quick" => pace = Pace::Quick,
             "--interface" => return Ok(interface_alone()),
+            "--machine" => pace = Pace::Machine,
             flag if flag.starts_with('-') => {
-                eprintln!("xtask test: unknown argument '{flag}'; there are: FILTER, --quick, --interface");
+                eprintln!(
+                    "xtask test: unknown argument '{flag}'; there are: FILTER, --quick, --interface, --machine"
+                );
                 return Ok(Outcome::Usage);
             }
             name => filter = Some(name),
@@ -40,6 +43,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
     let mut session = Session::default();
     match filter {
         Some(filter) => session.step("tests", || cargo_tests(&["--workspace"], Some(filter))),
+        None if pace == Pace::Machine => session.machine(),
         None => session.everything(pace),
     }
     Ok(session.finish())
@@ -79,6 +83,8 @@ enum Pace {
     /// Without what takes minutes and rarely fails: set-up, lints, kernel programs, the virtual machine, models of memory
     /// order.
     Quick,
+    /// What runs in the virtual machine, and nothing else.
+    Machine,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +108,7 @@ impl Session {
         self.step("tests", || cargo_tests(&["--workspace"], None));
         if pace == Pace::Full {
             self.interface();
-            self.step("kernel programs and RDMA in the virtual machine", machine::run);
+            self.machine();
             self.step("memory-order models", loom);
         }
     }
@@ -110,6 +116,11 @@ impl Session {
     fn interface(&mut self) {
         self.step("HTTP interface against its description", interface::described);
         self.step("what HTTPS speaks", interface::tls);
+    }
+
+    fn machine(&mut self) {
+        self.step("kernel programs and RDMA in the virtual machine", machine::run);
+        self.step("package and units in the virtual machine", machine::package_tests);
     }
 
     fn step(&mut self, name: &'static str, body: impl FnOnce() -> Result<Tally>) {

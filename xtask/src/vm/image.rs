@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Kernel, Request};
+use super::{First, Kernel, Request, systemd};
 use crate::shell;
 
 /// A folder for one run, removed when dropped.
@@ -50,7 +50,7 @@ pub(super) fn make(kernel: &Kernel, folder: &Path, request: &Request) -> Result<
         fs::create_dir_all(root.join(name)).with_context(|| name.to_owned())?;
     }
     executable(&root.join("command"), &script(request))?;
-    seal(folder, &init(&modules))
+    seal(folder, &init(&modules, request.first))
 }
 
 /// Busybox and the modules below `root`; the lines of a script that insert these.
@@ -98,8 +98,12 @@ fn modules(kernel: &Kernel, root: &Path) -> Result<Vec<String>> {
     Ok(order)
 }
 
-/// The first process. The status port (`ttyS1`) says `booted` before the command and `exit N` after it.
-fn init(insert: &str) -> String {
+/// What the kernel starts. The status port (`ttyS1`) says `booted` before the command and `exit N` after it.
+fn init(insert: &str, first: First) -> String {
+    let rest = match first {
+        First::Script => script_first(),
+        First::Systemd => systemd::first(),
+    };
     format!(
         "#!/bin/busybox sh\n\
          export PATH=/bin\n\
@@ -109,7 +113,13 @@ fn init(insert: &str) -> String {
          mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=524288,cache=loose host /host || poweroff -f\n\
          mount -t tmpfs -o size=75% upper /upper; mkdir /upper/u /upper/w\n\
          mount -t overlay -o lowerdir=/host,upperdir=/upper/u,workdir=/upper/w root /new || poweroff -f\n\
-         mount -t proc proc /new/proc; mount -t sysfs sys /new/sys; mount -o bind /dev /new/dev\n\
+         {rest}"
+    )
+}
+
+/// The script goes on as the first process, and runs the command itself.
+fn script_first() -> String {
+    "mount -t proc proc /new/proc; mount -t sysfs sys /new/sys; mount -o bind /dev /new/dev\n\
          mkdir -p /new/dev/shm /new/dev/pts; mount -t tmpfs shm /new/dev/shm; mount -t devpts pts /new/dev/pts\n\
          mount -t tmpfs run /new/run; mount -t tmpfs tmp /new/tmp; chmod 1777 /new/tmp /new/dev/shm\n\
          mount -t bpf bpf /new/sys/fs/bpf; mount -t cgroup2 none /new/sys/fs/cgroup\n\
@@ -120,7 +130,7 @@ fn init(insert: &str) -> String {
          chroot /new /bin/sh /run/command < /dev/null > /dev/ttyS0 2>&1\n\
          echo \"exit $?\" > /dev/ttyS1\n\
          sync; poweroff -f\n"
-    )
+        .to_owned()
 }
 
 /// What runs inside: the command in this workspace, with this process's path and terminal width.
@@ -204,16 +214,24 @@ mod tests {
     #[test]
     fn words_reach_the_command_as_they_are() {
         let words: Vec<String> = ["printf", "%s|", "a b", "it's", "$HOME"].map(String::from).to_vec();
-        let request = Request { command: words, limit: Duration::ZERO, memory_mib: 1, rdma: false };
+        let (limit, first) = (Duration::ZERO, First::Script);
+        let request = Request { command: words, limit, memory_mib: 1, rdma: false, first };
         let text = shell::run_quietly(shell::command("sh").args(["-c", &script(&request)])).unwrap();
         assert_eq!(text, "a b|it's|$HOME|");
     }
 
     #[test]
     fn init_inserts_in_order_and_reports() {
-        let text = init("insmod /modules/a.ko\ninsmod /modules/b.ko\n");
+        let text = init("insmod /modules/a.ko\ninsmod /modules/b.ko\n", First::Script);
         let place = |part: &str| text.find(part).unwrap();
         assert!(place("insmod /modules/a.ko") < place("insmod /modules/b.ko"));
         assert!(place("echo booted") < place("chroot") && place("chroot") < place("exit $?"));
+        let text = init("insmod /modules/a.ko\n", First::Systemd);
+        let place = |part: &str| text.find(part).unwrap();
+        assert!(place("insmod /modules/a.ko") < place("echo booted"));
+        assert!(
+            place("echo booted") < place("exit $EXIT_STATUS")
+                && place("exit $EXIT_STATUS") < place("switch_root")
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! `vm -- COMMAND…`: boots Debian's kernel under QEMU with this machine's files read-only, runs the command as root in
 //! there and passes its exit status out. For what this kernel lacks: RDMA, fq, netem. A boot that fails is tried again;
-//! the command never is.
+//! the command never is. With `--systemd` that is the first process in there, and the command one of its services.
 pub(crate) mod image;
 mod kernel;
+mod systemd;
 
 use std::{
     fs::File,
@@ -26,12 +27,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
         Ok(request) => request,
         Err(complaint) => {
             eprintln!(
-                "xtask vm: {complaint}; use: cargo xtask vm [--timeout SECONDS] [--memory MIB] [--rdma] -- COMMAND…"
+                "xtask vm: {complaint}; use: cargo xtask vm [--systemd] [--rdma] [--timeout SECONDS] [--memory MIB] -- COMMAND…"
             );
             return Ok(Outcome::Usage);
         }
     };
-    let guest = Guest { files: Files::Host, limit: request.limit, memory_mib: request.memory_mib };
+    let guest = request.guest();
     start(&guest, |kernel, folder| image::make(kernel, folder, &request))
 }
 
@@ -40,7 +41,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
 pub(crate) struct Guest {
     /// Where its files come from.
     pub(crate) files: Files,
-    /// How long its command may take, on the clock of this machine.
+    /// How long until its command is started, on the clock of this machine, which others use too.
+    pub(crate) boot_limit: Duration,
+    /// How long that may take.
     pub(crate) limit: Duration,
     /// Its memory in MiB.
     pub(crate) memory_mib: u32,
@@ -100,12 +103,23 @@ struct Request {
     memory_mib: u32,
     /// Whether there are to be RDMA ports: `rxe0` and `rxe1`, at the ends of a veth pair.
     rdma: bool,
+    first: First,
+}
+
+/// The first process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// A script that runs the command.
+    Script,
+    /// systemd, with the command as a service of it.
+    Systemd,
 }
 
 impl Request {
     fn parse(arguments: &[String]) -> Result<Self, String> {
+        let limit = Duration::from_secs(600);
         let mut request =
-            Self { command: Vec::new(), limit: Duration::from_secs(600), memory_mib: 4096, rdma: false };
+            Self { command: Vec::new(), limit, memory_mib: 4096, rdma: false, first: First::Script };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             let mut number = || {
@@ -113,6 +127,7 @@ impl Request {
                 value.filter(|&value| value > 0).ok_or_else(|| format!("{word} needs a number"))
             };
             match word.as_str() {
+                "--systemd" => request.first = First::Systemd,
                 "--timeout" => request.limit = Duration::from_secs(number()?.into()),
                 "--memory" => request.memory_mib = number()?,
                 "--rdma" => request.rdma = true,
@@ -124,6 +139,16 @@ impl Request {
             return Err("there is no command".into());
         }
         Ok(request)
+    }
+}
+
+impl Request {
+    fn guest(&self) -> Guest {
+        let boot_limit = match self.first {
+            First::Script => BOOT_LIMIT,
+            First::Systemd => BOOT_LIMIT * 2,
+        };
+        Guest { files: Files::Host, boot_limit, limit: self.limit, memory_mib: self.memory_mib }
     }
 }
 
@@ -146,7 +171,7 @@ fn boot(guest: &Guest, kernel: &Path, initial: &Path, folder: &Path) -> Result<E
     loop {
         let said = std::fs::read_to_string(&status).unwrap_or_default();
         let off = machine.0.try_wait().context("qemu-system-x86_64")?.is_some();
-        if let Some(ended) = judge(&said, off, started.elapsed(), guest.limit) {
+        if let Some(ended) = judge(&said, off, started.elapsed(), guest) {
             return Ok(ended);
         }
         sleep(POLL);
@@ -154,7 +179,8 @@ fn boot(guest: &Guest, kernel: &Path, initial: &Path, folder: &Path) -> Result<E
 }
 
 /// What the lines on the status port mean; `None` while it is not over.
-fn judge(said: &str, off: bool, elapsed: Duration, limit: Duration) -> Option<Ended> {
+fn judge(said: &str, off: bool, elapsed: Duration, guest: &Guest) -> Option<Ended> {
+    let limit = guest.limit;
     let ended = said.lines().find_map(|line| line.trim().strip_prefix("exit ")?.parse().ok());
     if let (Some(status), true) = (ended, off || elapsed > limit) {
         return Some(Ended::Command(status));
@@ -162,7 +188,7 @@ fn judge(said: &str, off: bool, elapsed: Duration, limit: Duration) -> Option<En
     let booted = said.lines().any(|line| line.trim() == "booted");
     match (booted, off) {
         (false, true) => Some(Ended::NoBoot),
-        (false, false) => (elapsed > BOOT_LIMIT).then_some(Ended::NoBoot),
+        (false, false) => (elapsed > guest.boot_limit).then_some(Ended::NoBoot),
         // It went down in the middle of the command: a panic, which is the command's failure.
         (true, true) => Some(Ended::Command(1)),
         (true, false) => (elapsed > limit).then_some(Ended::Timeout),
@@ -216,7 +242,7 @@ pub(crate) struct Kernel {
 
 const PROGRAMS: [&str; 5] = ["qemu-system-x86_64", "busybox", "cpio", "modprobe", "depmod"];
 const BOOTS_MAX: u32 = 3;
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(120);
 const STATUS: &str = "status";
 const MESSAGES: &str = "messages";
 const POLL: Duration = Duration::from_millis(50);
@@ -241,6 +267,7 @@ mod tests {
             (vec!["ls".into(), "--memory".into()], Duration::from_secs(5))
         );
         assert!(parse("--rdma -- ls").unwrap().rdma && !parse("-- ls").unwrap().rdma);
+        assert_eq!(parse("--systemd -- ls").unwrap().first, First::Systemd);
         assert!(parse("ls").is_err());
         assert!(parse("--").is_err());
         assert!(parse("--timeout x -- ls").is_err());
@@ -249,13 +276,14 @@ mod tests {
     #[test]
     fn only_boots_are_tried_again() {
         let now = Duration::from_secs(1);
-        assert_eq!(judge("", false, now, LIMIT), None);
-        assert_eq!(judge("", true, now, LIMIT), Some(Ended::NoBoot));
-        assert_eq!(judge("", false, BOOT_LIMIT * 2, LIMIT), Some(Ended::NoBoot));
-        assert_eq!(judge("booted\n", false, now, LIMIT), None);
-        assert_eq!(judge("booted\n", true, now, LIMIT), Some(Ended::Command(1)));
-        assert_eq!(judge("booted\n", false, LIMIT * 2, LIMIT), Some(Ended::Timeout));
-        assert_eq!(judge("booted\r\nexit 7\r\n", true, now, LIMIT), Some(Ended::Command(7)));
-        assert_eq!(judge("booted\nexit 0\n", true, now, LIMIT), Some(Ended::Command(0)));
+        let request = parse("--timeout 600 -- ls").unwrap().guest();
+        assert_eq!(judge("", false, now, &request), None);
+        assert_eq!(judge("", true, now, &request), Some(Ended::NoBoot));
+        assert_eq!(judge("", false, BOOT_LIMIT * 2, &request), Some(Ended::NoBoot));
+        assert_eq!(judge("booted\n", false, now, &request), None);
+        assert_eq!(judge("booted\n", true, now, &request), Some(Ended::Command(1)));
+        assert_eq!(judge("booted\n", false, LIMIT * 2, &request), Some(Ended::Timeout));
+        assert_eq!(judge("booted\r\nexit 7\r\n", true, now, &request), Some(Ended::Command(7)));
+        assert_eq!(judge("booted\nexit 0\n", true, now, &request), Some(Ended::Command(0)));
     }
 }
