@@ -13,13 +13,16 @@ struct Three {
     now: Time,
     replicas: Vec<Option<Box<dyn Replica>>>,
     /// By time of arrival.
-    messages: BTreeMap<(Time, u64), (ReplicaId, ReplicaId, Arc<[u8]>)>,
+    messages: BTreeMap<(Time, u64), Letter>,
     count: u64,
     /// When something was applied last, and who said that it lives.
     applied: Time,
     heard: [u64; 3],
     submitted: u64,
 }
+
+/// From whom, to whom, what.
+type Letter = (ReplicaId, ReplicaId, Arc<[u8]>);
 
 const DELAY: Time = MILLISECOND;
 
