@@ -19,4 +19,4 @@ pub use setup::{
 };
 
 /// Version of everything in this module. Both sides must be equal; an unequal peer is told to restart.
-pub const LINK_VERSION: u32 = 4;
+pub const LINK_VERSION: u32 = 5;

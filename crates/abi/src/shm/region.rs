@@ -163,7 +163,7 @@ fn header(kind: RegionKind, instance: u64) -> impl Iterator<Item = (&'static str
 pub const REGION_MAGIC: u64 = u64::from_le_bytes(*b"DWCPSHM\0");
 
 /// Version of every layout in this module and below: any change of one raises it.
-pub const SHM_VERSION: u64 = 2;
+pub const SHM_VERSION: u64 = 3;
 
 /// Most workers of a dataplane: their descriptors, three each and one for the node, fit one message of at most 253
 /// (SCM_MAX_FD, include/net/scm.h).
