@@ -60,7 +60,7 @@ impl Database for Sqlite {
 
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Fault> {
         let mut statement = self.connection.prepare_cached(sql)?;
-        let columns: Arc<[String]> = statement.column_names().into_iter().map(String::from).collect();
+        let columns: Arc<[String]> = statement.column_names().map(String::from).collect();
         let mut rows = statement.query(rusqlite::params_from_iter(values))?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {

@@ -20,7 +20,7 @@ const PINS: &str = "/sys/fs/bpf/dwcp";
 const CONFIGURATION: &str = "\
 peer: {listen: \"127.0.0.1:6000\"}
 dataplane: {workers: 1, buffer_memory: 16MiB}
-classes: {bulk: {flow_rate: 100mbit}}
+classes: {bulk: {flow_rate: 100Mbps}}
 ";
 
 #[test]

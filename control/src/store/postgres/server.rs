@@ -13,7 +13,7 @@ use crate::store::database::Fault;
 /// As configured.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
-    config: postgres::Config,
+    config: Box<postgres::Config>,
     password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
 }
@@ -52,7 +52,7 @@ impl Server {
             }
         }
         config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(SILENCE_MAX).application_name("dwcp");
-        Ok(Self { config, password_file: named(&state.postgres_password_file), ca_file })
+        Ok(Self { config: Box::new(config), password_file: named(&state.postgres_password_file), ca_file })
     }
 
     /// Host and database, without user and secrets.
