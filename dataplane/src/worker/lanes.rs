@@ -144,6 +144,8 @@ impl Worker {
         match self.proactor.pair_trouble(socket) {
             Some(trouble) => self.node.rdma.broke(&name, trouble, self.now),
             None if code == Code::Ok => return self.node.rdma.worked(&name),
+            // The peer went, and its connection with it.
+            None if code == Code::Io => return,
             None => self.node.rdma.broke(&name, why, self.now),
         }
         self.figures.add(Counter::RdmaLanesLost, 1);
