@@ -170,7 +170,7 @@ impl Jobs {
         }
         live.record.counts = counts(&finished.counts);
         live.record.lanes = finished.lanes;
-        live.record.changes = finished.changes.to_vec();
+        live.record.changes = finished.changes.into();
         // Short jobs end before their first progress.
         let elapsed_ms = finished.elapsed_ns / 1_000_000;
         live.record.started_ms.get_or_insert(now.unix_ms.saturating_sub(elapsed_ms));

@@ -27,7 +27,7 @@ pub(crate) struct JobRecord {
     pub(crate) finished_ms: Option<u64>,
     pub(crate) error: Option<String>,
     /// As the dataplane said it at the end, or empty.
-    pub(crate) changes: Vec<u8>,
+    pub(crate) changes: Box<[u8]>,
 }
 
 /// What was asked for; never changes.
@@ -71,7 +71,7 @@ impl JobRecord {
             started_ms: None,
             finished_ms: None,
             error: None,
-            changes: Vec::new(),
+            changes: Box::default(),
         }
     }
 

@@ -70,7 +70,7 @@ pub(super) fn update(database: &mut dyn Database, record: &JobRecord) -> Result<
         record.started_ms.into(),
         record.finished_ms.into(),
         record.error.as_ref().into(),
-        record.changes.clone().into(),
+        record.changes.to_vec().into(),
         record.id.into(),
     ];
     database.execute(UPDATE, &values)?;
@@ -135,7 +135,7 @@ fn record(row: &Row) -> Result<JobRecord, Fault> {
         started_ms: row.optional_integer("started_ms")?.map(i64::cast_unsigned),
         finished_ms: row.optional_integer("finished_ms")?.map(i64::cast_unsigned),
         error: row.optional_text("error")?,
-        changes: row.bytes("changes")?,
+        changes: row.bytes("changes")?.into(),
     })
 }
 
