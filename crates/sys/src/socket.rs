@@ -48,6 +48,16 @@ pub fn set_pacing_rate(socket: &impl AsFd, rate_bytes_per_s: Option<u64>) -> io:
     set_option(socket, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, &rate.to_ne_bytes())
 }
 
+/// Bounds what waits in the socket without having been sent (TCP_NOTSENT_LOWAT, tcp(7)), so that what is written next is
+/// chosen late; `None` = no bound but the buffer's.
+///
+/// # Errors
+/// The system's error.
+pub fn set_unsent_bound(socket: &impl AsFd, bytes: Option<u32>) -> io::Result<()> {
+    let bound = bytes.unwrap_or(u32::MAX);
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, &bound.to_ne_bytes())
+}
+
 /// Asks for a send buffer; the kernel doubles it and caps it at `net.core.wmem_max`. Ends autotuning.
 ///
 /// # Errors

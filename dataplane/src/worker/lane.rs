@@ -30,6 +30,8 @@ pub(super) struct Lane {
     pub(super) why: String,
     /// Its ceiling in bytes per second; none = unpaced.
     pub(super) pacing: Option<u64>,
+    /// Whether little may wait in its socket.
+    pub(super) short: bool,
     /// What was chosen for it last.
     pub(super) congestion: Congestion,
     pub(super) seen: Seen,

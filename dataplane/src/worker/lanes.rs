@@ -73,6 +73,7 @@ impl Worker {
             last_used: self.now,
             why: String::new(),
             pacing: None,
+            short: false,
             congestion: Congestion::Bbr,
             seen: Seen::default(),
             rdma,

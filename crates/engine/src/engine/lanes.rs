@@ -38,6 +38,11 @@ impl Lane {
         }
     }
 
+    /// Tasks that it has yet to send.
+    pub(super) fn load(&self) -> u8 {
+        self.assigned + u8::from(matches!(self.sending, Sending::Task(_)))
+    }
+
     pub(super) fn can_take(&self) -> bool {
         !self.closing
             && !self.silent

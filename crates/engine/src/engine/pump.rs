@@ -128,6 +128,9 @@ impl Engine {
             state.idle.pop_front();
             state.turns.rotate_left(1);
         }
+        if let Some(state) = self.lane_mut(lane.id) {
+            state.listed = false;
+        }
         self.served = Some(peer);
         match next {
             Next::Piece(piece) => self.read_for(job, attempt, piece, lane),
@@ -137,19 +140,16 @@ impl Engine {
         true
     }
 
+    /// The lane with the least before it, put first on the list: at the end of an object all wait for the slowest.
     fn next_idle_lane(&mut self, peer: PeerId) -> Option<LaneRef> {
-        loop {
-            let lane = *self.peers.get(&peer)?.idle.front()?;
-            match self.lane_mut(lane) {
-                Some(state) if state.can_take() => {
-                    state.listed = false;
-                    return self.lane_ref(lane);
-                }
-                Some(state) => state.listed = false,
-                None => {}
-            }
-            self.peers.get_mut(&peer)?.idle.pop_front();
-        }
+        let idle = &self.peers.get(&peer)?.idle;
+        let able = idle.iter().enumerate().filter_map(|(place, &id)| {
+            let lane = self.lanes.get(id.0 as usize)?.as_ref()?;
+            lane.can_take().then(|| (lane.load(), place, id))
+        });
+        let (_, place, id) = able.min_by_key(|&(load, place, _)| (load, place))?;
+        self.peers.get_mut(&peer)?.idle.swap(0, place);
+        self.lane_ref(id)
     }
 
     /// The first job in turn that has something; jobs without lose their turn, and carriers ask for more.
