@@ -258,13 +258,12 @@ impl PathControl {
     }
 
     fn choose_congestion(&mut self, sample: &PathSample) {
-        match (sample.resent_bytes, sample.demand) {
-            (0, Demand::Enough) => self.clean = self.clean.saturating_add(1),
-            (0, Demand::Little) => {}
-            _ => self.clean = 0,
-        }
+        let is_idle = sample.demand == Demand::Little;
+        self.clean = if is_idle || sample.resent_bytes > 0 { 0 } else { self.clean.saturating_add(1) };
         let is_found = self.mode == PathMode::Datacenter || self.phase == Phase::Steady;
-        if self.loss > LOSSY {
+        // Linux lets the window of an idle lane shrink to its first size, but not bbr's (`tcp_slow_start_after_idle`).
+        let is_pausing = is_idle && self.mode == PathMode::Internet;
+        if self.loss > LOSSY || is_pausing {
             self.congestion = Congestion::Bbr;
         } else if is_found && self.clean >= CLEAN_SPANS {
             self.congestion = Congestion::Cubic;
