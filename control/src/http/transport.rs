@@ -3,16 +3,18 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use dwcp_abi::shm::WorkerCounter;
-use dwcp_api::{FeatureState, KernelEntry, TransportMode, TransportReport, paths};
+use dwcp_api::{FeatureState, KernelEntry, Problem, TransportMode, TransportReport, paths};
 use dwcp_sys::rdma::{PortFacts, ports};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::documents::json;
+use super::problem::Failure;
 use crate::app::App;
 
 /// What to look into.
@@ -26,10 +28,14 @@ pub(super) struct Wanted {
 /// Whether lanes go over RDMA, why not, and what this host has for it.
 #[utoipa::path(
     get, path = paths::DEBUG_TRANSPORT, tag = "node", params(Wanted),
-    responses((status = 200, body = TransportReport))
+    responses((status = 200, body = TransportReport), (status = 400, body = Problem))
 )]
-pub(super) async fn transport(State(app): State<Arc<App>>, Query(wanted): Query<Wanted>) -> Response {
-    let TransportMode::Rdma = wanted.mode;
+pub(super) async fn transport(
+    State(app): State<Arc<App>>,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(Wanted { mode: TransportMode::Rdma }) =
+        query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
     let shared = app.lock();
     let figures = shared.figures.clone();
     let pid = shared.dataplane.as_ref().map(|dataplane| dataplane.attached.pid);
@@ -60,7 +66,7 @@ pub(super) async fn transport(State(app): State<Arc<App>>, Query(wanted): Query<
         why: said.map_or("the dataplane is not attached".into(), |feature| feature.reason.clone()),
         entries,
     };
-    json(StatusCode::OK, &report)
+    Ok(json(StatusCode::OK, &report))
 }
 
 /// What the kernel shows. `pid` is the dataplane's.

@@ -45,7 +45,7 @@ fn the_package_is_installed_run_upgraded_and_purged() {
     survives(DATAPLANE, CONTROL);
     step("restart control");
     let dataplane = main_pid(DATAPLANE);
-    run("systemctl", &["restart", "dwcp-control.service"]);
+    run("systemctl", &["restart", "dwcp-manager.service"]);
     assert_eq!(main_pid(DATAPLANE), dataplane);
     step("watchdog");
     watchdog();

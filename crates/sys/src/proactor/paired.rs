@@ -356,6 +356,6 @@ fn line_state(fd: &OwnedFd) -> Line {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 #[path = "paired_tests.rs"]
 mod tests;
