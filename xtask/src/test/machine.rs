@@ -8,11 +8,21 @@ use anyhow::{Context as _, Result};
 use super::tally::Tally;
 use crate::{Outcome, dist, shell, vm};
 
-/// Builds the tests here and runs some of them there.
-pub(super) fn run() -> Result<Tally> {
+/// The tests that every run has: they take minutes, because the machine is emulated.
+pub(super) fn essential() -> Result<Tally> {
+    run(&["rdma::rdma_carries_a_tree_in_clear", "rdma::rdma_whose_packets_are_lost"])
+}
+
+/// All of them.
+pub(super) fn all() -> Result<Tally> {
+    run(&["rdma::"])
+}
+
+/// Builds the tests here and runs some of them there; of the transfers over RDMA those with these parts of names.
+fn run(transfers: &[&str]) -> Result<Tally> {
     let mut suites = vec![
         Suite { package: "dwcp-sys", program: "rdma", filters: &[] },
-        Suite { package: "dwcp-dataplane", program: "pair", filters: &["rdma::"] },
+        Suite { package: "dwcp-dataplane", program: "pair", filters: transfers },
     ];
     if shell::target().join("bpf/dwcp-ebpf").is_file() {
         suites.insert(0, Suite { package: "dwcp-dataplane", program: "bpf", filters: &KERNEL_PROGRAMS });
@@ -56,11 +66,11 @@ fn in_machine(arguments: &[String]) -> Result<Tally> {
 }
 
 /// Tests of one program.
-struct Suite {
-    package: &'static str,
-    program: &'static str,
+struct Suite<'a> {
+    package: &'a str,
+    program: &'a str,
     /// Parts of their names; all of them where there is none.
-    filters: &'static [&'static str],
+    filters: &'a [&'a str],
 }
 
 /// Path of the compiled tests, as cargo says it in its messages.
