@@ -150,6 +150,8 @@ set -e
 if [ \"$1\" = purge ]; then
     rm -rf /var/lib/dwcp /run/dwcp /sys/fs/bpf/dwcp
     rmdir --ignore-fail-on-non-empty /etc/dwcp 2>/dev/null || true
+    # What the unit's BindPaths left: an empty folder that the pins were mounted on.
+    rmdir /run/dwcp-bpf 2>/dev/null || true
 fi
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload

@@ -95,10 +95,10 @@ impl Link {
         if self.loss_percent == 0.0 { 0.85 } else { 0.8 }
     }
 
-    /// Packets that wait before the bottleneck: one and a half round trips, not counting those that fly.
+    /// Packets that fly and wait before the bottleneck: two and a quarter round trips, or a hundred more than fly.
     fn queue_packets(&self) -> u64 {
         let flying = self.mbit_per_s * 1e6 / 8.0 * self.rtt_ms / 1e3 / 1500.0;
-        (flying * 2.25) as u64
+        (flying * 2.25).max(flying + 100.0) as u64
     }
 }
 
