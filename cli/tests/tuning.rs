@@ -90,7 +90,10 @@ fn without_root_there_is_one_line_and_a_way_out() {
     // Where others may not look, the command is copied.
     let folder = tempfile::tempdir_in("/tmp").unwrap();
     let copy = folder.path().join("dwcp");
-    std::fs::copy(env!("CARGO_BIN_EXE_dwcp"), &copy).unwrap();
+    // By another program: a child that another thread starts meanwhile would inherit our way of writing it, and what
+    // somebody writes cannot be run (ETXTBSY).
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_dwcp")).arg(&copy).status().unwrap();
+    assert!(copied.success());
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), mode).unwrap();
     let ran = Command::new(&copy).args(["tune", "--apply"]).uid(65534).gid(65534).output().unwrap();
