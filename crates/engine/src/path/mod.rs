@@ -212,6 +212,7 @@ impl PathControl {
             (PathMode::Internet, Phase::Starting) => self.search(arrived, queue_ns, loss),
             (PathMode::Internet, Phase::Steady) => self.steer(sample.span_ns, delivered, queue_ns, loss),
         }
+        self.rate = self.rate.max(RATE_MIN_BYTES_PER_S as f64);
         self.loss += (loss - self.loss) * LOSS_WEIGHT;
         self.latest = arrived;
         self.choose_congestion(sample);
@@ -226,7 +227,7 @@ impl PathControl {
             (PathMode::Internet, Phase::Steady) => Some(self.rate),
         };
         Guidance {
-            rate_bytes_per_s: rate.map(|rate| (rate as u64).max(RATE_MIN_BYTES_PER_S)),
+            rate_bytes_per_s: rate.map(|rate| rate as u64),
             lanes: (self.mode == PathMode::Internet).then(|| self.lanes_enough()),
             mode: self.mode,
             congestion: self.congestion,
@@ -437,7 +438,8 @@ impl PathControl {
         } else {
             (rate * self.chunk_ns() / 1e9 / CHUNK) as u64
         };
-        let most = most.clamp(LANES_FEW, LANES_MOST);
+        let few = if self.phase == Phase::Starting { LANES_FEW } else { LANES_LEAST_KNOWN };
+        let most = most.clamp(few, LANES_MOST);
         lanes.clamp(LANES_LEAST.min(most), most) as u16
     }
 
@@ -483,12 +485,16 @@ const LOSS_JUMP: f64 = 0.1;
 /// A share of repeats that only an overrun buffer explains.
 const LOSS_CERTAIN: f64 = 0.2;
 const LOSS_WEIGHT: f64 = 0.1;
-const RATE_MIN_BYTES_PER_S: u64 = 16 * 1024;
+/// Below it segments are too far apart to tell a queue from an acknowledgement that waits: the lanes' own congestion
+/// control is left alone there. Whatever is misread, a path is not slowed down further.
+const RATE_MIN_BYTES_PER_S: u64 = 256 * 1024;
 /// Half of what Linux lets a send buffer grow to by default (`tcp_wmem`, 4 MiB).
 const LANE_WINDOW_BYTES: f64 = 2_097_152.0;
 /// Eight segments in the 40 ms for which Linux may hold an acknowledgement back (`TCP_DELACK_MIN`).
 const LANE_RATE_BYTES_PER_S: f64 = 290_000.0;
 const LANES_FEW: u64 = 4;
+/// Where the rate is known to be low: a chunk shall not take a minute.
+const LANES_LEAST_KNOWN: u64 = 2;
 /// A share of repeats that makes windows small, so that more lanes are worth it.
 const LOSSY: f64 = 0.0005;
 /// Spans without repeats after which a path counts as one that loses nothing.

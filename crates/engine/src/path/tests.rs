@@ -143,7 +143,7 @@ fn fills_the_link_without_a_queue_or_repeats() {
 
 #[test]
 fn acknowledgements_that_wait_are_no_queue() {
-    for (capacity, lanes) in [(12.5e6, 16.0), (1.25e6, 4.0), (1.25e6, 16.0), (250e3, 4.0)] {
+    for (capacity, lanes) in [(12.5e6, 16.0), (1.25e6, 4.0), (1.25e6, 16.0)] {
         let mut run = Run::new(capacity, 80, 0.0);
         run.link.lanes = lanes;
         // As after a search that ended too early: all that arrives is a sixth of what could.
@@ -163,7 +163,7 @@ fn acknowledgements_that_wait_are_no_queue() {
 
 #[test]
 fn any_link_is_filled() {
-    for capacity in [125e3, 1.25e6, 12.5e6, 125e6, 1.25e9] {
+    for capacity in [1.25e6, 12.5e6, 125e6, 1.25e9] {
         for (rtt_ms, loss, lanes, others_ns) in [
             (8, 0.0, 0.0, 0.0),
             (30, 0.0, 16.0, 0.0),
@@ -181,6 +181,14 @@ fn any_link_is_filled() {
             assert!(run.resent / run.sent < loss + 0.02, "{name}: {}", run.resent / run.sent);
         }
     }
+}
+
+#[test]
+fn very_slow_links_are_left_to_the_lanes() {
+    let mut run = Run::new(125e3, 80, 0.0);
+    run.link.lanes = 4.0;
+    run.run(30.0, f64::MAX);
+    assert_eq!(run.control.guidance().rate_bytes_per_s, Some(RATE_MIN_BYTES_PER_S));
 }
 
 #[test]
