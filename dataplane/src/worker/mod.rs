@@ -110,6 +110,8 @@ pub(crate) struct Worker {
     differences: differences::Differences,
     /// What is known of the paths to peers.
     links: HashMap<PeerId, coding::Link>,
+    /// Bytes to and from each peer since that counted as a sign of life.
+    moved: HashMap<PeerId, u64>,
     /// The plan that the codecs were made for.
     coding_generation: u64,
     figures: WorkerFigures,
@@ -239,6 +241,7 @@ impl Worker {
             coding: coding::Coding::new(&Plan::default().transport, config.workers),
             differences: differences::Differences::default(),
             links: HashMap::new(),
+            moved: HashMap::new(),
             coding_generation: 0,
             figures: WorkerFigures::default(),
             report,

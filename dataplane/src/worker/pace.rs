@@ -18,6 +18,9 @@ const IDLE: Duration = Duration::from_millis(500);
 /// What may wait in the socket of a lane of a long path: 10 ms at 100 Mbit/s.
 const UNSENT_BYTES: u32 = 128 * 1024;
 
+/// Bytes that count as a sign of life: many more than our own questions, which the kernel of a peer that is deaf takes too.
+const ALIVE_BYTES: u64 = 16 * 1024;
+
 /// What was last seen of a lane's connection.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Seen {
@@ -39,7 +42,10 @@ impl Worker {
     /// Measures the lanes to a peer. Says when to do so again.
     pub(super) fn pace_peer(&mut self, peer: PeerId) -> Duration {
         let (measured, received) = self.measure(peer);
-        if received || measured.delivered_bytes > 0 {
+        let moved = self.moved.entry(peer).or_default();
+        *moved += measured.delivered_bytes + received;
+        if *moved >= ALIVE_BYTES {
+            *moved = 0;
             self.engine_input(Input::Alive { peer });
         }
         let mut paths = self.node.paths.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -100,9 +106,9 @@ impl Worker {
         }
     }
 
-    /// What its lanes sent, and whether any bytes came.
-    fn measure(&mut self, peer: PeerId) -> (Measured, bool) {
-        let mut received = false;
+    /// What its lanes sent, and how many bytes came.
+    fn measure(&mut self, peer: PeerId) -> (Measured, u64) {
+        let mut received = 0;
         let mut measured =
             Measured { delivered_bytes: 0, resent_bytes: 0, rtt_ns: 0, rtt_min_ns: 0, busy: 0 };
         let (mut weighted, mut weight) = (0u128, 0u128);
@@ -115,7 +121,7 @@ impl Worker {
             let delivered = arrived_bytes - lane.seen.arrived_bytes;
             measured.delivered_bytes += delivered;
             measured.resent_bytes += figures.resent_bytes.saturating_sub(lane.seen.resent_bytes);
-            received |= figures.received_bytes > lane.seen.received_bytes;
+            received += figures.received_bytes.saturating_sub(lane.seen.received_bytes);
             lane.seen = Seen {
                 arrived_bytes,
                 resent_bytes: figures.resent_bytes,
