@@ -73,6 +73,17 @@ fn every_seed_keeps_the_promises() {
     assert!(seeds < SEEDS || unmade > seeds / 5, "differences are tried, and some are of no use");
 }
 
+/// What the kernel would need to notice is no part of how long the job takes: it is two seconds of work.
+#[test]
+fn a_lane_that_stalls_holds_nobody_up() {
+    for seed in 0..40 {
+        let summary = sim::run_with_stalled_lane(seed);
+        assert_eq!(summary.done, 1, "seed {seed}");
+        let seconds = summary.over as f64 / 1e9;
+        assert!(seconds < 9.0, "seed {seed}: the job took {seconds:.1} s");
+    }
+}
+
 #[test]
 fn simulator_replay() {
     let seed = std::env::var("DWCP_SIM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);

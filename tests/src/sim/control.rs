@@ -27,6 +27,8 @@ pub(super) struct Job {
     pub(super) end: Option<(Outcome, Counts, String)>,
 }
 
+/// What is under way when a lane stalls: two seconds of four lanes.
+const STALLED_BYTES: u64 = 40_000_000;
 /// Attempts after which an interrupted job is a failed check.
 const ATTEMPTS_MAX: u32 = 200;
 
@@ -64,7 +66,10 @@ impl World {
 
     fn add_job(&mut self, index: usize, owner: usize, peer: usize, entries: u64) {
         let faults = self.scenario.object_faults;
-        let entries: Vec<Entry> = (0..entries).map(|_| Entry::new(&mut self.rng, &faults)).collect();
+        let entries: Vec<Entry> = match self.scenario.stall {
+            Some(_) => vec![Entry::sound(&mut self.rng, STALLED_BYTES)],
+            None => (0..entries).map(|_| Entry::new(&mut self.rng, &faults)).collect(),
+        };
         for (entry, _) in entries.iter().enumerate().filter(|(_, entry)| entry.will_change) {
             let at = self.rng.below(3 * SECOND);
             self.at(at, Event::Change { job: index, entry });
@@ -106,13 +111,17 @@ impl World {
             let job = self.rng.below(self.jobs.len() as u64) as usize;
             self.at(at, Event::Retry { job });
         }
+        if let Some(at) = self.scenario.stall {
+            self.at(at, Event::Stall);
+        }
         if self.scenario.hostile {
             self.at(100 * MS, Event::Mischief);
         }
     }
 
     pub(super) fn submit(&mut self, index: usize, attempt: u32) {
-        let streams = if self.rng.chance(500) { 0 } else { self.rng.between(1, 8) as u16 };
+        let as_configured = self.scenario.stall.is_some() || self.rng.chance(500);
+        let streams = if as_configured { 0 } else { self.rng.between(1, 8) as u16 };
         let job = &mut self.jobs[index];
         if job.attempt != attempt || job.end.is_some() || !self.nodes[job.owner].up {
             return;

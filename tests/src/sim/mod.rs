@@ -32,6 +32,8 @@ pub struct Summary {
     pub unmade: u64,
     /// Events that were handled.
     pub steps: u64,
+    /// When the last job ended, in nanoseconds of virtual time.
+    pub over: u64,
     /// When all was over, in nanoseconds of virtual time.
     pub ended: u64,
     /// A digest of the whole run: equal for equal seeds.
@@ -45,4 +47,13 @@ pub struct Summary {
 #[must_use]
 pub fn run(seed: u64) -> Summary {
     world::World::new(seed).run()
+}
+
+/// One large file over four lanes, one of which falls silent in the middle; its kernel notices half a minute later.
+///
+/// # Panics
+/// As [`run`].
+#[must_use]
+pub fn run_with_stalled_lane(seed: u64) -> Summary {
+    world::World::with_stalled_lane(seed).run()
 }

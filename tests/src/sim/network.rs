@@ -231,12 +231,12 @@ impl World {
     }
 
     /// One direction carries nothing any more; the kernel gives up after a while.
-    pub(super) fn silence(&mut self, connection: usize) {
+    pub(super) fn silence(&mut self, connection: usize, seconds: (u64, u64)) {
         let side = self.rng.below(2) as usize;
         let now = self.now;
         let way = &mut self.connections[connection].ways[side];
         way.cut = Some(way.cut.map_or(now, |former| former.min(now)));
-        let after = self.rng.between(1000, 4000) * MS;
+        let after = self.rng.between(seconds.0 * 1000, seconds.1 * 1000) * MS;
         self.after(after, Event::Kill { connection });
     }
 

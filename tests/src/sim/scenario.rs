@@ -39,6 +39,8 @@ pub(super) struct Scenario {
     /// The last node speaks nonsense.
     pub(super) hostile: bool,
     pub(super) jobs: usize,
+    /// When one lane falls silent for half a minute; none = as the faults have it.
+    pub(super) stall: Option<Time>,
 }
 
 /// How many of a thousand objects have which trouble.
@@ -89,6 +91,37 @@ impl Scenario {
             retries: if calm || rng.chance(500) { 0 } else { rng.between(1, 8) as u32 },
             hostile,
             jobs: rng.between(1, 4) as usize,
+            stall: None,
+        }
+    }
+
+    /// Nothing goes wrong but that one lane stalls.
+    pub(super) fn with_stalled_lane(rng: &mut Rng) -> Self {
+        Self {
+            nodes: 2,
+            // What is usual is known to each worker by itself: with more of them one may know too little yet.
+            workers: vec![1, 1],
+            buffers: 8,
+            packs_max: 4,
+            objects_max: 4,
+            streams: 4,
+            lanes_max: 4,
+            bytes_per_s: 5_000_000,
+            delay: 20 * MS,
+            window: 1 << 20,
+            disk_delay: MS,
+            turn_delay: 100_000,
+            faults_until: 0,
+            lane_deaths: 0,
+            crashes: 0,
+            dial_failures: 0,
+            object_faults: ObjectFaults::default(),
+            disk_full: false,
+            cancels: false,
+            retries: 0,
+            hostile: false,
+            jobs: 1,
+            stall: Some(rng.between(1000, 2700) * MS),
         }
     }
 }

@@ -53,6 +53,22 @@ impl Entry {
         }
     }
 
+    /// A large file without faults or holes.
+    pub(super) fn sound(rng: &mut Rng, size: u64) -> Self {
+        let holes = vec![false; size.div_ceil(u64::from(CHUNK_BYTES)) as usize];
+        Self {
+            versions: vec![Rc::new(content(rng, size, &holes))],
+            holes,
+            large: true,
+            sneaky: false,
+            will_change: false,
+            read_fails: false,
+            write_fails: false,
+            commit_fails: false,
+            refused: false,
+        }
+    }
+
     pub(super) fn current(&self) -> &Rc<Vec<u8>> {
         self.versions.last().expect("an entry has a first version")
     }

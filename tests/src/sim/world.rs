@@ -47,6 +47,7 @@ pub(super) enum Event {
     Notice { connection: usize, side: usize },
     Down { connection: usize, side: usize },
     Kill { connection: usize },
+    Stall,
     Dialled { node: usize, epoch: u32, peer: usize },
     Redial { node: usize, epoch: u32 },
     LaneFault,
@@ -73,6 +74,16 @@ impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let scenario = Scenario::new(&mut rng);
+        Self::of(seed, rng, scenario)
+    }
+
+    pub(super) fn with_stalled_lane(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let scenario = Scenario::with_stalled_lane(&mut rng);
+        Self::of(seed, rng, scenario)
+    }
+
+    fn of(seed: u64, rng: Rng, scenario: Scenario) -> Self {
         let mut world = Self {
             now: 0,
             rng,
@@ -102,6 +113,7 @@ impl World {
             assert!(self.now < DEADLINE, "jobs do not end: {}", self.open_jobs());
             self.step();
         }
+        let over = self.now;
         while !self.engines_are_quiet() {
             assert!(self.now < QUIET_DEADLINE, "the other ends of jobs stay open: {}", self.open_jobs());
             self.step();
@@ -122,6 +134,7 @@ impl World {
             resumed: self.resumed,
             unmade: self.unmade,
             steps: self.steps,
+            over,
             ended: self.now,
             trace: self.trace,
         }
@@ -161,6 +174,7 @@ impl World {
             Event::Notice { connection, side } => self.notice(connection, side),
             Event::Down { connection, side } => self.down(connection, side),
             Event::Kill { connection } => self.kill(connection, 500 * MS),
+            Event::Stall => self.stall(),
             Event::Dialled { node, epoch, peer } => {
                 if self.lives(node, epoch) {
                     self.dialled(node, peer);
@@ -222,18 +236,29 @@ impl World {
         if !self.faults_on() {
             return;
         }
-        let alive: Vec<usize> =
-            (0..self.connections.len()).filter(|&index| !self.connections[index].dead).collect();
+        let alive = self.connections_alive();
         if !alive.is_empty() {
             let connection = self.rng.pick(&alive);
             if self.rng.chance(250) {
-                self.silence(connection);
+                // A kernel gives a silent connection up after 25 s.
+                let seconds = if self.rng.chance(700) { (1, 4) } else { (15, 25) };
+                self.silence(connection, seconds);
             } else {
                 self.kill(connection, 1000 * MS);
             }
         }
         let after = self.rng.between(1, 2 * self.scenario.lane_deaths);
         self.after(after, Event::LaneFault);
+    }
+
+    fn stall(&mut self) {
+        let alive = self.connections_alive();
+        let connection = self.rng.pick(&alive);
+        self.silence(connection, (25, 30));
+    }
+
+    fn connections_alive(&self) -> Vec<usize> {
+        (0..self.connections.len()).filter(|&index| !self.connections[index].dead).collect()
     }
 
     pub(super) fn faults_on(&self) -> bool {

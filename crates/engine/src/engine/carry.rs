@@ -139,7 +139,7 @@ impl Engine {
         let home = self.home(job);
         let Some(carried) = self.carried.get_mut(&job) else { return };
         let (attempt, work) = (carried.attempt, core::mem::take(&mut carried.work));
-        for Piece { object, offset, length, source, .. } in work.returned {
+        for Piece { object, offset, length, source, .. } in work.returned.into_iter().chain(work.raced) {
             self.tell(home, Tell::PartBack { job, attempt, object, offset, length, source });
         }
         for Extent { object, start, end, source, .. } in work.extents {

@@ -23,7 +23,10 @@ impl Engine {
                 self.pong(lane, &payload[..payload.len().min(8)]);
                 Ok(())
             }
-            FrameKind::Pong => Ok(()),
+            FrameKind::Pong => {
+                self.answered(lane);
+                Ok(())
+            }
             FrameKind::Close => {
                 Close::decode(payload).map(|_| self.close_lane(lane, Code::Ok, "closed by the peer"))
             }

@@ -8,10 +8,10 @@ use dwcp_abi::wire::{Ack, CONTROL_PAYLOAD_MAX, Code, FRAME_HEADER_BYTES, FrameHe
 
 use super::pump::flags_of;
 use super::{
-    CREDIT_INITIAL, Engine, Incoming, LANE_TASKS_MAX, Lane, LaneRef, OUTBOX_BYTES_MAX, Peer, Sending,
+    CREDIT_INITIAL, Engine, Incoming, LANE_TASKS_MAX, Lane, LaneRef, OUTBOX_BYTES_MAX, Owed, Peer, Sending,
     UNACKNOWLEDGED_MAX,
 };
-use crate::io::{JobKey, LaneEnd, LaneId, Output, PeerId, TaskId, Tell};
+use crate::io::{JobKey, LaneEnd, LaneId, Output, PeerId, Tell};
 
 impl Lane {
     fn new(peer: PeerId, generation: u64, instance: u64, end: LaneEnd) -> Self {
@@ -30,6 +30,10 @@ impl Lane {
             next_sequence: 0,
             credit: CREDIT_INITIAL,
             unacknowledged: VecDeque::new(),
+            late: false,
+            asked: None,
+            answered: 0,
+            deaf: false,
             acknowledged_early: false,
             incoming: Incoming::Nothing,
             expected_sequence: 0,
@@ -47,6 +51,7 @@ impl Lane {
         !self.closing
             && !self.silent
             && !self.resting
+            && !self.late
             && self.assigned < LANE_TASKS_MAX
             && self.next_sequence + u64::from(self.assigned) < self.credit
             && self.unacknowledged.len() < UNACKNOWLEDGED_MAX
@@ -72,7 +77,7 @@ impl Engine {
             return self.close_lane(lane, Code::Ok, "it leads to a process that is gone");
         }
         // The other end stays silent until it hears something.
-        self.append_frame(lane, FrameKind::Ping, 0, 0, &0u64.to_le_bytes());
+        self.ping(lane);
         self.turn_to_carried(peer);
         self.offer(lane);
         self.pump(peer);
@@ -120,9 +125,10 @@ impl Engine {
         self.tell_others(&Tell::Lanes { peer, instance, lanes, lost });
     }
 
-    /// Whether a lane of this worker leads to the peer.
+    /// Whether a lane of this worker leads to the peer and gets on.
     pub(super) fn has_lanes(&self, peer: PeerId) -> bool {
-        self.peers.get(&peer).is_some_and(|peer| !peer.lanes.is_empty())
+        let gets_on = |id: &LaneId| matches!(self.lanes.get(id.0 as usize), Some(Some(lane)) if !lane.late);
+        self.peers.get(&peer).is_some_and(|peer| peer.lanes.iter().any(gets_on))
     }
 
     pub(super) fn lane_closing(&mut self, lane: LaneId) {
@@ -150,8 +156,8 @@ impl Engine {
         for task in lane.ready {
             self.return_task(task);
         }
-        for (_, task) in lane.unacknowledged {
-            self.return_task(task);
+        for owed in lane.unacknowledged {
+            self.return_task(owed.task);
         }
         self.rest_lanes(lane.peer);
         self.tell_lanes(lane.peer, true);
@@ -198,9 +204,12 @@ impl Engine {
             }
             None => here,
         };
-        for (rank, id) in state.lanes.clone().into_iter().enumerate() {
+        let mut carrying = 0;
+        for id in state.lanes.clone() {
             let Some(lane) = self.lane_mut(id) else { continue };
-            lane.resting = rank >= used;
+            lane.resting = carrying >= used;
+            // One that is late carries nothing; another takes its place.
+            carrying += usize::from(!lane.late);
             self.offer(id);
         }
     }
@@ -218,6 +227,7 @@ impl Engine {
 
     /// Starts the next send of a lane that sends nothing: small frames first, then tasks.
     pub(super) fn send_next(&mut self, id: LaneId) {
+        let since = self.now;
         let Some(lane) = self.lane_mut(id) else { return };
         if lane.closing || lane.silent || lane.sending != Sending::Nothing {
             return;
@@ -231,7 +241,7 @@ impl Engine {
         lane.sending = Sending::Task(task);
         let sequence = lane.next_sequence;
         lane.next_sequence += 1;
-        lane.unacknowledged.push_back((sequence, task));
+        lane.unacknowledged.push_back(Owed { sequence, task, since });
         self.send_task(id, task, sequence);
     }
 
@@ -263,11 +273,12 @@ impl Engine {
             }
             // Never a loop over what the peer claims: only over what waits. It is sorted.
             let Some(lane) = self.lane_mut(id) else { return };
-            let first = lane.unacknowledged.partition_point(|&(number, _)| number < range.start);
-            let last = lane.unacknowledged.partition_point(|&(number, _)| number < end);
-            let covered: Vec<(u64, TaskId)> =
+            let first = lane.unacknowledged.partition_point(|owed| owed.sequence < range.start);
+            let last = lane.unacknowledged.partition_point(|owed| owed.sequence < end);
+            let covered: Vec<Owed> =
                 if first < last { lane.unacknowledged.drain(first..last).collect() } else { Vec::new() };
-            for (_, task) in covered {
+            for Owed { task, since, .. } in covered {
+                self.time_taken(peer, task, since);
                 let Some(lane) = self.lane_mut(id) else { return };
                 if lane.sending == Sending::Task(task) {
                     // The peer has it all, but the kernel has not yet told us that it let go of the buffer.
@@ -280,6 +291,7 @@ impl Engine {
         if let Some(lane) = self.lane_mut(id) {
             lane.credit = lane.credit.max(ack.credit);
         }
+        self.caught_up(id);
         self.offer(id);
         self.pump(peer);
     }
@@ -361,14 +373,20 @@ impl Engine {
     }
 
     pub(super) fn send_whole_frame(&mut self, peer: PeerId, frame: &[u8]) {
-        if self.send_here(peer, frame) {
-            return;
-        }
         let Some(state) = self.peers.get(&peer) else { return };
         let elsewhere = state.elsewhere.iter().find(|&(_, &lanes)| lanes > 0).map(|(&worker, _)| worker);
+        if (elsewhere.is_none() || self.is_heard(peer)) && self.send_here(peer, frame) {
+            return;
+        }
         if let Some(worker) = elsewhere {
             self.tell(worker, Tell::Send { peer, frame: frame.to_vec() });
         }
+    }
+
+    /// Whether a lane of this worker carries what is said on it, as far as is known.
+    fn is_heard(&self, peer: PeerId) -> bool {
+        let heard = |id: &LaneId| matches!(self.lanes.get(id.0 as usize), Some(Some(lane)) if !lane.late && !lane.deaf);
+        self.peers.get(&peer).is_some_and(|peer| peer.lanes.iter().any(heard))
     }
 
     /// Sends a frame on a lane of this worker. False when there is none: a frame that came from another worker is
@@ -381,9 +399,10 @@ impl Engine {
             .copied()
             .filter(|lane| matches!(self.lanes.get(lane.0 as usize), Some(Some(lane)) if !lane.closing));
         let shortest = open.min_by_key(|lane| {
-            self.lanes[lane.0 as usize]
-                .as_ref()
-                .map_or(usize::MAX, |lane| lane.outbox.len() + usize::from(lane.sending != Sending::Nothing))
+            self.lanes[lane.0 as usize].as_ref().map_or((true, usize::MAX), |lane| {
+                let busy = usize::from(lane.sending != Sending::Nothing);
+                (lane.late || lane.deaf, lane.outbox.len() + busy)
+            })
         });
         let Some(lane) = shortest else { return false };
         self.append(lane, frame);
@@ -403,6 +422,10 @@ impl Engine {
             state.outbox.extend_from_slice(&header.to_bytes());
         }
         self.append(lane, payload);
+    }
+
+    pub(super) fn ping(&mut self, lane: LaneId) {
+        self.append_frame(lane, FrameKind::Ping, 0, 0, &0u64.to_le_bytes());
     }
 
     pub(super) fn pong(&mut self, lane: LaneId, payload: &[u8]) {

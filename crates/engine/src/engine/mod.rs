@@ -1,7 +1,7 @@
 //! The engine: state of one worker's lanes, tasks and jobs. [`Engine::handle`] is the only mutation; its files
 //! follow a task's way: `lanes` (what a lane may take), `pump` (work to lanes), `sending` and `objects` (the sender's
 //! end of a job), `known` (what need not be sent), `receiving` and `storing` (the receiver's), `frames` (what the peer says), `team` (what the other
-//! workers say), `liveness` (what is said again, and when to give up).
+//! workers say), `liveness` (what is said again, and when to give up), `stall` (lanes that others wait for).
 mod carry;
 mod frames;
 mod known;
@@ -11,6 +11,7 @@ mod objects;
 mod pump;
 mod receiving;
 mod sending;
+mod stall;
 mod storing;
 mod team;
 
@@ -27,6 +28,7 @@ use crate::io::{
 use crate::slab::Slab;
 use receiving::ReceiveJob;
 use sending::SendJob;
+use stall::Usual;
 
 /// What an engine may use.
 #[derive(Debug, Clone)]
@@ -117,13 +119,30 @@ struct Lane {
     resting: bool,
     next_sequence: u64,
     credit: u64,
-    unacknowledged: VecDeque<(u64, TaskId)>,
+    unacknowledged: VecDeque<Owed>,
+    /// Its oldest task is unacknowledged for longer than is usual: it gets no more.
+    late: bool,
+    /// Since when it is asked whether it carries anything, while a job of its peer lives.
+    asked: Option<Time>,
+    /// When it last answered.
+    answered: Time,
+    /// It did not answer: what is said on it may be lost.
+    deaf: bool,
     /// The task being sent was acknowledged before its send completed.
     acknowledged_early: bool,
     incoming: Incoming,
     expected_sequence: u64,
     granted: u64,
     ack: Option<Ack>,
+}
+
+/// A task that the peer has not acknowledged.
+#[derive(Debug, Clone, Copy)]
+struct Owed {
+    sequence: u64,
+    task: TaskId,
+    /// When its sending began.
+    since: Time,
 }
 
 /// A lane that may be gone.
@@ -165,6 +184,10 @@ struct Peer {
     wanted: u16,
     /// Lanes that are enough for the path; none = it is not known yet, or short.
     enough: Option<u16>,
+    /// How long a task takes from its sending to its acknowledgement.
+    usual: Usual,
+    /// When the sending of the youngest task began that is acknowledged.
+    youngest: Time,
     /// Differences to what it has are worth looking for.
     deltas: bool,
     /// When bytes went to it or came from it last.
@@ -218,13 +241,22 @@ struct FullPack {
 struct Work {
     /// Came back from a lane that died. First, because the receiver waits for it longest.
     returned: VecDeque<Piece>,
+    /// Sent already, on a lane that is late.
+    raced: VecDeque<Piece>,
     packs: VecDeque<FullPack>,
     extents: VecDeque<Extent>,
 }
 
 impl Work {
     fn is_empty(&self) -> bool {
-        self.returned.is_empty() && self.packs.is_empty() && self.extents.is_empty()
+        self.returned.is_empty() && self.raced.is_empty() && self.packs.is_empty() && self.extents.is_empty()
+    }
+
+    /// An object is over: nothing of it is to be sent any more.
+    fn forget(&mut self, object: u64) {
+        self.extents.retain(|extent| extent.object != object);
+        self.returned.retain(|piece| piece.object != object);
+        self.raced.retain(|piece| piece.object != object);
     }
 }
 
@@ -256,6 +288,8 @@ enum Task {
         lane: LaneRef,
         buffer: Option<BufferId>,
         read: bool,
+        /// It is on another lane too.
+        raced: bool,
         wire: u64,
     },
     /// A part that the receiver holds already: read for the digest, and not sent.
@@ -379,8 +413,7 @@ impl Engine {
     /// When `Tick` is due at the latest; none while nothing can time out.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        let busy = !self.sends.is_empty() || !self.receives.is_empty();
-        busy.then(|| self.next_report.max(self.now))
+        self.jobs_here().next().is_some().then(|| self.next_report.max(self.now))
     }
 
     /// Puts what was gathered while handling a batch into the lanes' outboxes: what jobs say again after lanes came or
@@ -421,6 +454,12 @@ impl Engine {
     #[must_use]
     pub fn jobs(&self) -> usize {
         self.sends.len() + self.receives.len()
+    }
+
+    /// Jobs that live here, or that this worker carries something of.
+    fn jobs_here(&self) -> impl Iterator<Item = &JobKey> {
+        let at_home = self.sends.keys().chain(self.receives.keys());
+        at_home.chain(self.carried.keys()).chain(self.targets.keys().map(|(job, _)| job))
     }
 
     /// Buffers that are free: sending, receiving.
@@ -493,6 +532,7 @@ impl Engine {
             return;
         }
         self.next_report = self.now + REPORT_INTERVAL;
+        self.watch_lanes();
         self.watch_sends();
         self.watch_receives();
         self.hash_known();

@@ -142,8 +142,7 @@ impl Engine {
         state.end = Some(End::GivenUp(code));
         state.waiting.clear();
         send.known.retain(|extent| extent.object != object);
-        send.work.extents.retain(|extent| extent.object != object);
-        send.work.returned.retain(|piece| piece.object != object);
+        send.work.forget(object);
         self.send_object_end(job, object);
     }
 
@@ -210,8 +209,7 @@ impl Engine {
         let Some(send) = self.sends.get_mut(&job) else { return };
         let Some(state) = send.objects.remove(&object) else { return };
         send.known.retain(|extent| extent.object != object);
-        send.work.extents.retain(|extent| extent.object != object);
-        send.work.returned.retain(|piece| piece.object != object);
+        send.work.forget(object);
         self.outputs.push_back(Output::CloseFile { job, object, file: state.file, keep });
         self.fill(job);
     }

@@ -8,7 +8,7 @@ use super::{Engine, Extent, FullPack, LaneRef, Piece, Sending, Task, Work};
 use crate::io::{Digest, Hash, JobKey, LaneId, Output, Owner, PeerId, Source, TaskId, Tell};
 
 enum Next {
-    Piece(Piece),
+    Piece { piece: Piece, raced: bool },
     Pack(FullPack),
 }
 
@@ -21,7 +21,10 @@ pub(super) enum Given {
 impl Work {
     fn next(&mut self) -> Option<Next> {
         if let Some(piece) = self.returned.pop_front() {
-            return Some(Next::Piece(piece));
+            return Some(Next::Piece { piece, raced: false });
+        }
+        if let Some(piece) = self.raced.pop_front() {
+            return Some(Next::Piece { piece, raced: true });
         }
         if let Some(pack) = self.packs.pop_front() {
             return Some(Next::Pack(pack));
@@ -31,11 +34,12 @@ impl Work {
         if extent.start >= extent.end {
             self.extents.pop_front();
         }
-        Some(Next::Piece(piece))
+        Some(Next::Piece { piece, raced: false })
     }
 
     fn needs_buffer(&self) -> bool {
-        match (self.returned.front(), self.packs.front(), self.extents.front()) {
+        let piece = self.returned.front().or(self.raced.front());
+        match (piece, self.packs.front(), self.extents.front()) {
             (Some(piece), _, _) => piece.source == Source::File,
             (None, None, Some(extent)) => extent.source == Source::File,
             _ => false,
@@ -44,7 +48,8 @@ impl Work {
 
     /// Gives whatever there is away, for a home without lanes.
     pub(super) fn take(&mut self) -> Option<Given> {
-        if let Some(Piece { object, file, size, offset, length, source }) = self.returned.pop_front() {
+        let piece = self.returned.pop_front().or_else(|| self.raced.pop_front());
+        if let Some(Piece { object, file, size, offset, length, source }) = piece {
             let (start, end) = (offset, offset + length);
             return Some(Given::Part(Extent { object, file, size, start, end, source }));
         }
@@ -133,7 +138,7 @@ impl Engine {
         }
         self.served = Some(peer);
         match next {
-            Next::Piece(piece) => self.read_for(job, attempt, piece, lane),
+            Next::Piece { piece, raced } => self.read_for((job, attempt), piece, raced, lane),
             Next::Pack(pack) => self.pack_for(job, attempt, pack, lane),
         }
         self.offer(lane.id);
@@ -175,16 +180,17 @@ impl Engine {
     }
 
     /// Whether an attempt is still to be sent.
-    fn is_wanted(&mut self, job: JobKey, attempt: u32) -> bool {
+    pub(super) fn is_wanted(&mut self, job: JobKey, attempt: u32) -> bool {
         self.work_of(job).is_some_and(|(current, _)| current == attempt)
     }
 
-    fn read_for(&mut self, job: JobKey, attempt: u32, piece: Piece, lane: LaneRef) {
+    fn read_for(&mut self, (job, attempt): (JobKey, u32), piece: Piece, raced: bool, lane: LaneRef) {
         let buffer = match piece.source {
             Source::File => self.free_send.pop(),
             Source::Hole => None,
         };
-        let task = self.tasks.insert(Task::Chunk { job, attempt, piece, lane, buffer, read: false, wire: 0 });
+        let task =
+            self.tasks.insert(Task::Chunk { job, attempt, piece, lane, buffer, read: false, raced, wire: 0 });
         if let Some(state) = self.lane_at(lane) {
             state.assigned += 1;
         }
@@ -223,7 +229,8 @@ impl Engine {
         let (job, attempt, piece, lane, buffer) = (*job, *attempt, *piece, *lane, *buffer);
         self.part_read_anywhere(job, attempt, piece.object, piece.offset, result);
         let still_wanted = result.is_ok() && self.is_wanted(job, attempt);
-        if still_wanted && let Some(state) = self.lane_at(lane).filter(|state| !state.closing) {
+        if still_wanted && let Some(state) = self.lane_at(lane).filter(|state| !state.closing && !state.late)
+        {
             state.ready.push_back(task);
             return self.send_next(lane.id);
         }

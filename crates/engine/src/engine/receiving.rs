@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use dwcp_abi::codec::Encoded;
 use dwcp_abi::link::{Counts, Outcome};
 use dwcp_abi::wire::{
     CONTROL_PAYLOAD_MAX, Code, EARLY_PACKS_MAX, FRAME_HEADER_BYTES, FetchRequest, FrameHeader, FrameKind,
@@ -334,29 +335,37 @@ impl Engine {
         };
         let attempt = receive.attempt;
         let done = JobDone { failures, text: bounded(text), changes };
-        self.remember((job, attempt), &done);
-        self.send_frame((job, attempt), FrameKind::JobDone, &done);
+        self.say_last((job, attempt), FrameKind::JobDone, &done);
         let outcome = if failures == 0 { Outcome::Done } else { Outcome::Partial };
         self.end_receive_with(job, outcome, String::from(text), changes.to_vec());
     }
 
-    /// Keeps the last word of a job, in case the lane that carries it dies.
-    fn remember(&mut self, (job, attempt): (JobKey, u32), done: &JobDone<'_>) {
+    /// Says the last word of a job and keeps it: the lane that carries it may die, or be slower than one on which the
+    /// other end asks what became of the job.
+    pub(super) fn say_last<'a>(
+        &mut self,
+        (job, attempt): (JobKey, u32),
+        kind: FrameKind,
+        payload: &impl Encoded<'a>,
+    ) {
         let mut bytes = alloc::vec![0; FRAME_HEADER_BYTES + CONTROL_PAYLOAD_MAX];
-        let (kind, sequence) = (FrameKind::JobDone, u64::from(attempt));
-        let Ok(length) = dwcp_abi::wire::frame(kind, flags_of(job), job.id, sequence, done, &mut bytes)
-        else {
+        let (flags, sequence) = (flags_of(job), u64::from(attempt));
+        let Ok(length) = dwcp_abi::wire::frame(kind, flags, job.id, sequence, payload, &mut bytes) else {
+            debug_assert!(false, "frames are built from bounded fields");
             return;
         };
+        bytes.truncate(length);
+        self.send_whole_frame(job.peer, &bytes);
+        self.past.retain(|(past, _, _)| *past != job);
         if self.past.len() == PAST_MAX {
             self.past.pop_front();
         }
-        self.past.push_back((job, attempt, bytes[..length].to_vec()));
+        self.past.push_back((job, attempt, bytes));
     }
 
     pub(super) fn abort_receive(&mut self, job: JobKey, code: Code, text: &str) {
         let Some(attempt) = self.receives.get(&job).map(|receive| receive.attempt) else { return };
-        self.send_frame((job, attempt), FrameKind::JobAbort, &JobAbort { code, text: bounded(text) });
+        self.say_last((job, attempt), FrameKind::JobAbort, &JobAbort { code, text: bounded(text) });
         let outcome = match code {
             Code::Again => Outcome::Interrupted,
             Code::Cancelled => Outcome::Cancelled,

@@ -419,7 +419,7 @@ impl Engine {
     /// Ends a job that cannot go on, and tells the peer.
     pub(super) fn abort_send(&mut self, job: JobKey, code: Code, text: &str) {
         let Some(attempt) = self.sends.get(&job).map(|send| send.attempt) else { return };
-        self.send_frame((job, attempt), FrameKind::JobAbort, &JobAbort { code, text: bounded(text) });
+        self.say_last((job, attempt), FrameKind::JobAbort, &JobAbort { code, text: bounded(text) });
         let outcome = if code == Code::Cancelled { Outcome::Cancelled } else { Outcome::Failed };
         self.end_send(job, outcome, String::from(text));
     }

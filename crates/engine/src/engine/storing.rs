@@ -72,7 +72,9 @@ impl Engine {
             self.release_receive(buffer);
             return self.acknowledge(from);
         };
-        if self.is_written(job, head.object, head.offset) {
+        if self.is_written(job, head.object, head.offset)
+            || self.is_being_written(job, head.object, head.offset)
+        {
             self.release_receive(buffer);
             return self.acknowledge(from);
         }
@@ -185,6 +187,14 @@ impl Engine {
     fn is_written(&self, job: JobKey, object: u64, offset: u64) -> bool {
         let object = self.receives.get(&job).and_then(|receive| receive.objects.get(&object));
         object.is_some_and(|object| object.written.contains(offset))
+    }
+
+    /// Two lanes brought a chunk at the same time: written twice, the whole file would have to be read again.
+    fn is_being_written(&self, job: JobKey, object: u64, offset: u64) -> bool {
+        let of = (job, object, offset);
+        self.tasks.iter().any(
+            |task| matches!(*task, Task::Write { job, object, offset, .. } if (job, object, offset) == of),
+        )
     }
 
     /// Takes no more chunks of an object, and says so to its home once no write is under way.
