@@ -393,17 +393,16 @@ impl Engine {
     /// lost then, because two workers whose lanes are closing would hand it to each other without end.
     pub(super) fn send_here(&mut self, peer: PeerId, frame: &[u8]) -> bool {
         let Some(state) = self.peers.get(&peer) else { return false };
-        let open = state
-            .lanes
-            .iter()
-            .copied()
-            .filter(|lane| matches!(self.lanes.get(lane.0 as usize), Some(Some(lane)) if !lane.closing));
-        let shortest = open.min_by_key(|lane| {
-            self.lanes[lane.0 as usize].as_ref().map_or((true, usize::MAX), |lane| {
+        let count = state.lanes.len().max(1);
+        let turned = (0..count).filter_map(|place| state.lanes.get((place + self.said_again) % count));
+        let shortest = turned
+            .filter_map(|&id| Some((id, self.lanes.get(id.0 as usize)?.as_ref()?)))
+            .filter(|(_, lane)| !lane.closing)
+            .min_by_key(|(_, lane)| {
                 let busy = usize::from(lane.sending != Sending::Nothing);
                 (lane.late || lane.deaf, lane.outbox.len() + busy)
             })
-        });
+            .map(|(id, _)| id);
         let Some(lane) = shortest else { return false };
         self.append(lane, frame);
         true

@@ -83,6 +83,8 @@ pub struct Engine {
     next_report: Time,
     /// Reads under way of what receivers hold already.
     hashing: u32,
+    /// How often something was said again: each time another lane gets it, if several are as good.
+    said_again: usize,
 }
 
 /// Tasks that a lane may have beyond the one being sent: the next is read while one is sent.
@@ -347,6 +349,7 @@ impl Engine {
             served: None,
             next_report: 0,
             hashing: 0,
+            said_again: 0,
         }
     }
 

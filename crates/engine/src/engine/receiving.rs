@@ -201,6 +201,7 @@ impl Engine {
 
     /// The peer speaks of a job that does not live here: it hears the job's last word, or that it is over.
     pub(super) fn answer_unknown(&mut self, job: JobKey, attempt: u32) {
+        self.said_again = self.said_again.wrapping_add(1);
         let past = self.past.iter().find(|(past, _, _)| *past == job);
         if let Some((_, _, frame)) = past.filter(|&&(_, past, _)| past == attempt) {
             let frame = frame.clone();
