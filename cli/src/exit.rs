@@ -49,6 +49,7 @@ impl Code {
             | TransferState::Running
             | TransferState::Finishing
             | TransferState::Interrupted
+            | TransferState::Paused
             | TransferState::Done => Self::Ok,
         }
     }

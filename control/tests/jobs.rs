@@ -175,6 +175,46 @@ fn cancelling_is_durable_and_reaches_the_dataplane() {
 }
 
 #[test]
+fn a_paused_job_stays_paused_through_kill_9_of_control() {
+    let site = Site::new();
+    let mut dataplane = FakeDataplane::start(site.dataplane_socket(), FIRST, 1);
+    let mut control = site.start();
+    let id = control.order();
+    assert_eq!(dataplane.next(), start(id, 1));
+    let order = |control: &support::Control, what: &str| {
+        control.ask("POST", &format!("/api/v1/dwcp/transfers/{id}/{what}"), "").status
+    };
+    // Killed before the dataplane has ended the attempt: it is told again.
+    assert_eq!(order(&control, "pause"), 202);
+    control.kill();
+    drop(control);
+    let mut control = site.start();
+    let said = wait_for("the pause", || Some(dataplane.next()).filter(|said| *said == Said::Pause(id)));
+    assert_eq!(said, Said::Pause(id));
+    dataplane.finish(id, 1, Outcome::Interrupted);
+    control.wait_for_state(id, "paused");
+    control.kill();
+    drop(control);
+
+    // Killed while it rests: nothing is started until it is resumed.
+    let control = site.start();
+    let snapshots = dataplane.snapshots;
+    dataplane.wait_for_more(snapshots);
+    assert!(dataplane.nothing_within(std::time::Duration::from_millis(1500)));
+    assert_eq!(control.transfer(id)["state"], "paused");
+    assert_eq!(order(&control, "pause"), 202);
+    assert_eq!(order(&control, "resume"), 202);
+    let said = wait_for("the second attempt", || {
+        Some(dataplane.next()).filter(|said| matches!(said, Said::Start { .. }))
+    });
+    assert_eq!(said, start(id, 2));
+    dataplane.finish(id, 2, Outcome::Done);
+    control.wait_for_state(id, "done");
+    assert_eq!(order(&control, "pause"), 409);
+    assert_eq!(control.ask("POST", "/api/v1/dwcp/transfers/999/resume", "").status, 404);
+}
+
+#[test]
 fn an_interrupted_job_is_tried_again() {
     let site = Site::new();
     let mut dataplane = FakeDataplane::start(site.dataplane_socket(), FIRST, 2);

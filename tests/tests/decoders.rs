@@ -145,6 +145,7 @@ fn messages_of_the_link() {
         Command<'_>: Command::Cancel(CancelJob { job: 1 }),
         Command<'_>: Command::Forget(ForgetJob { job: 1 }),
         Command<'_>: Command::Snapshot(Snapshot { token: 1 }),
+        Command<'_>: Command::Pause(dwcp_abi::link::PauseJob { job: 1 }),
         Command<'_>: Command::Ping(dwcp_abi::link::Ping { token: 1, peer }),
         Event<'_>: Event::Progress(progress),
         Event<'_>: Event::Finished(finished),

@@ -287,7 +287,7 @@ impl Node {
         let id = self.rng.below(2) * self.engines.len() as u64 + worker as u64;
         let job = JobKey { peer: PEER, owner: Owner::Local, id };
         let (attempt, streams, options) = (1, 0, TreeOptions::NONE);
-        match self.rng.below(3) {
+        match self.rng.below(4) {
             0 => self.handle(
                 worker,
                 Input::Send { job, attempt, destination: b"d", filters: b"", streams, options },
@@ -296,6 +296,7 @@ impl Node {
                 worker,
                 Input::Fetch { job, attempt, sources: b"s", filters: b"f", streams, options },
             ),
+            2 => self.handle(worker, Input::Pause { job }),
             _ => self.handle(worker, Input::Cancel { job }),
         }
     }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use dwcp_api::TransferId;
 
 use crate::units::parse_duration;
 
@@ -80,6 +81,16 @@ pub(crate) enum Command {
     Fetch(Fetch),
     /// List, show, follow and cancel transfers
     Transfers(Transfers),
+    /// Let a transfer rest until it is resumed; what has arrived is kept
+    Pause {
+        /// Its number
+        id: TransferId,
+    },
+    /// Let a paused transfer go on
+    Resume {
+        /// Its number
+        id: TransferId,
+    },
     /// Carry programs' connections: what connects to an address here is connected to a target by a peer
     #[command(subcommand)]
     Tunnel(Tunnel),

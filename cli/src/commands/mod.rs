@@ -38,6 +38,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Code, Failure> {
         Command::Send(arguments) => transfer::send(&context, &arguments).await,
         Command::Fetch(arguments) => transfer::fetch(&context, &arguments).await,
         Command::Transfers(arguments) => transfers::run(&context, arguments).await,
+        Command::Pause { id } => transfers::pause(&context, id).await,
+        Command::Resume { id } => transfers::resume(&context, id).await,
         Command::Status(arguments) => status::run(&context, arguments.watch).await,
         Command::Top(arguments) => top::run(&context, &arguments).await,
         Command::Stats(stats) => stats::run(&context, &stats).await,

@@ -1,4 +1,4 @@
-//! `dwcp transfers`: list, show, cancel, follow.
+//! `dwcp transfers`: list, show, cancel, follow; and `dwcp pause`, `dwcp resume`.
 
 use dwcp_api::{Direction, Filter, Transfer, TransferId, TransferQuery, TransferState};
 
@@ -58,6 +58,26 @@ async fn cancel(context: &Context, id: TransferId) -> Result<Code, Failure> {
         output::json(&transfer)?;
     } else {
         context.note(&format!("transfer {id} is being cancelled; what is complete stays at the receiver"));
+    }
+    Ok(Code::Ok)
+}
+
+pub(super) async fn pause(context: &Context, id: TransferId) -> Result<Code, Failure> {
+    let transfer = context.client()?.pause_transfer(id).await?;
+    if context.json {
+        output::json(&transfer)?;
+    } else {
+        context.note(&format!("transfer {id} rests\n  let it go on: dwcp resume {id}"));
+    }
+    Ok(Code::Ok)
+}
+
+pub(super) async fn resume(context: &Context, id: TransferId) -> Result<Code, Failure> {
+    let transfer = context.client()?.resume_transfer(id).await?;
+    if context.json {
+        output::json(&transfer)?;
+    } else {
+        context.note(&format!("transfer {id} goes on\n  follow it: dwcp transfers follow {id}"));
     }
     Ok(Code::Ok)
 }

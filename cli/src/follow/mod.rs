@@ -135,6 +135,7 @@ impl Follower<'_> {
             | TransferState::Running
             | TransferState::Finishing
             | TransferState::Interrupted
+            | TransferState::Paused
             | TransferState::Done => output::result(&summary(transfer, self.context.verbose)),
         }
     }

@@ -158,6 +158,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(config::mode, config::set_mode))
         .routes(routes!(transfers::list, transfers::create))
         .routes(routes!(transfers::show, transfers::cancel))
+        .routes(routes!(transfers::pause))
+        .routes(routes!(transfers::resume))
         .routes(routes!(events::follow))
         .routes(routes!(tunnels::list, tunnels::add, tunnels::remove))
         .routes(routes!(breakers::list))

@@ -1,4 +1,4 @@
-//! Transfers: create, list, show, cancel. A request is checked whole before it becomes a job; it is durable before it
+//! Transfers: create, list, show, cancel, pause, resume. A request is checked whole before it becomes a job; it is durable before it
 //! is answered.
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::body::read_json;
 use super::documents::json;
 use super::problem::Failure;
 use crate::app::App;
-use crate::jobs::{Cancel, JobRequest, Pace, fits_the_ring, join_filters};
+use crate::jobs::{JobRequest, Order, Pace, fits_the_ring, join_filters};
 use crate::store::PageQuery;
 
 /// Orders a transfer; once this answers, it is durable.
@@ -239,20 +239,48 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
     responses((status = 202, body = Transfer), (status = 404, body = Problem), (status = 409, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
     let id = parse_id(&id)?;
-    match app.change(|shared, now| shared.jobs.cancel(id, now)) {
-        Cancel::Accepted(durable) => {
+    let order = app.change(|shared, now| shared.jobs.cancel(id, now));
+    obeyed(&app, id, order).await
+}
+
+/// Lets a transfer rest until it is resumed; the state follows when the dataplane has ended the attempt.
+#[utoipa::path(post, path = paths::TRANSFER_PAUSE_PATTERN, tag = "transfers", params(("id" = u64, Path, description = "Its number")),
+    responses((status = 202, body = Transfer), (status = 404, body = Problem), (status = 409, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn pause(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id = parse_id(&id)?;
+    let order = app.change(|shared, _| shared.jobs.pause(id));
+    obeyed(&app, id, order).await
+}
+
+/// Lets a transfer go on with what has arrived.
+#[utoipa::path(post, path = paths::TRANSFER_RESUME_PATTERN, tag = "transfers", params(("id" = u64, Path, description = "Its number")),
+    responses((status = 202, body = Transfer), (status = 404, body = Problem), (status = 409, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id = parse_id(&id)?;
+    let order = app.change(|shared, _| shared.jobs.resume(id));
+    obeyed(&app, id, order).await
+}
+
+/// The answer to an order, when it is durable.
+async fn obeyed(app: &App, id: u64, order: Order) -> Result<Response, Failure> {
+    match order {
+        Order::Accepted(durable) => {
             if durable.await != Ok(true) {
                 return Err(Failure::refused("the job store did not take it, see /health?verbose=true"));
             }
         }
-        Cancel::Already => {}
-        Cancel::Unknown => {
-            let document = find(&app, id).await?;
+        Order::Already => {}
+        Order::Late => {
+            let detail = format!("transfer {id} is ending");
+            return Err(Failure::new(StatusCode::CONFLICT, Problem::FINISHED, "Finished", detail));
+        }
+        Order::Unknown => {
+            let document = find(app, id).await?;
             let detail = format!("transfer {id} has ended already: {}", document.state.name());
             return Err(Failure::new(StatusCode::CONFLICT, Problem::FINISHED, "Finished", detail));
         }
     }
-    Ok(json(StatusCode::ACCEPTED, &find(&app, id).await?))
+    Ok(json(StatusCode::ACCEPTED, &find(app, id).await?))
 }
 
 /// A number that is no number names no transfer.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use dwcp_abi::link::{
-    CancelJob, Command, Event, ForgetJob, JobFinished, JobProgress, JobState, Outcome, Ping, Snapshot,
+    CancelJob, Command, Event, ForgetJob, JobFinished, JobProgress, JobState, Outcome, PauseJob, Ping,
+    Snapshot,
 };
 use dwcp_api::{Counts, TransferState};
 
@@ -204,6 +205,8 @@ impl Jobs {
             };
             if live.record.is_cancelled {
                 self.end(id, TransferState::Cancelled, None, now);
+            } else if live.record.is_paused {
+                self.rest(id);
             } else {
                 tracing::info!(
                     component = "jobs",
@@ -236,8 +239,12 @@ impl Jobs {
         let Some(state) = self.worker(worker) else { return };
         state.snapshot = Some(Taking { token, missing });
         self.command(worker, &Command::Snapshot(Snapshot { token }));
-        for (job, _) in given.into_iter().filter(|(_, is_cancelled)| *is_cancelled) {
-            self.command(worker, &Command::Cancel(CancelJob { job }));
+        for (job, is_cancelled) in given {
+            if is_cancelled {
+                self.command_cancel(job);
+            } else {
+                self.halt(job);
+            }
         }
     }
 
@@ -268,6 +275,10 @@ impl Jobs {
 
     pub(super) fn command_cancel(&mut self, id: u64) {
         self.command(self.home_of(id), &Command::Cancel(CancelJob { job: id }));
+    }
+
+    pub(super) fn command_pause(&mut self, id: u64) {
+        self.command(self.home_of(id), &Command::Pause(PauseJob { job: id }));
     }
 
     pub(super) fn command_forget(&mut self, id: u64) {

@@ -7,10 +7,12 @@
 //!                            └────────── Pausing ◄──────────────┘
 //! ```
 //!
-//! What waits may start when the circuit breakers of node and peer let it ([`gate`]).
+//! What waits may start when the circuit breakers of node and peer let it ([`gate`]). What an operator stops or holds:
+//! [`orders`].
 mod dataplane;
 mod encode;
 mod gate;
+mod orders;
 mod rate;
 mod record;
 
@@ -26,6 +28,7 @@ pub(crate) use dataplane::{Home, clean};
 pub(crate) use encode::{fits_the_ring, join_filters, join_paths, transfer_options, tree_options};
 use gate::Sign;
 pub(crate) use gate::{BreakerFigures, Gate};
+pub(crate) use orders::Order;
 pub(crate) use rate::RateMeter;
 pub(crate) use record::{JobRecord, JobRequest, Pace};
 
@@ -52,6 +55,10 @@ pub(crate) enum Then {
     Submit,
     /// Tell the dataplane to stop the job, and answer the request.
     Cancel(Option<oneshot::Sender<bool>>),
+    /// Tell the dataplane to end the attempt, and answer the request.
+    Pause(Option<oneshot::Sender<bool>>),
+    /// Let the job go on, and answer the request.
+    Resume(Option<oneshot::Sender<bool>>),
     /// Let the dataplane forget the attempt; the job goes on later.
     Forget,
     /// Let the dataplane forget the job, and forget it here.
@@ -70,6 +77,8 @@ enum Phase {
     Submitted,
     /// Until the next attempt.
     Pausing(Duration),
+    /// Until an operator resumes it.
+    Paused,
     /// The end is decided but not durable.
     Ending,
 }
@@ -87,16 +96,8 @@ struct Live {
     excused: u32,
     /// Since when a breaker holds it back.
     held_since: Option<Duration>,
-}
-
-/// What became of an order to cancel.
-pub(crate) enum Cancel {
-    /// Wait for this, then show the job.
-    Accepted(oneshot::Receiver<bool>),
-    /// It was ordered before, or is ending.
-    Already,
-    /// No such job is unfinished.
-    Unknown,
+    /// Its dataplane was told to end this attempt: that it ends says nothing about job or peer.
+    is_halted: bool,
 }
 
 /// All unfinished jobs.
@@ -118,11 +119,7 @@ impl Jobs {
         let retry = RetryPolicy::default();
         let mut live = BTreeMap::new();
         for mut record in recovered.unfinished {
-            let phase = if record.attempt == 0 || record.state == TransferState::Interrupted {
-                Phase::Waiting
-            } else {
-                Phase::Submitted
-            };
+            let phase = orders::phase_after_restart(&mut record);
             record.lanes = 0;
             let mut job = Live::new(record, phase);
             // Which attempts were excused is not stored: whatever happened, one more is made.
@@ -219,26 +216,6 @@ impl Jobs {
         (id, heard)
     }
 
-    /// Orders a job's end.
-    pub(crate) fn cancel(&mut self, id: u64, now: Now) -> Cancel {
-        let Some(live) = self.live.get_mut(&id) else { return Cancel::Unknown };
-        if live.record.is_cancelled || live.phase == Phase::Ending || live.phase == Phase::Creating {
-            return Cancel::Already;
-        }
-        live.record.is_cancelled = true;
-        let (done, heard) = oneshot::channel();
-        match live.phase {
-            Phase::Waiting | Phase::Pausing(_) => {
-                self.end(id, TransferState::Cancelled, None, now);
-                answer(done, true);
-            }
-            Phase::Storing | Phase::Submitted | Phase::Creating | Phase::Ending => {
-                self.store(id, Then::Cancel(Some(done)));
-            }
-        }
-        Cancel::Accepted(heard)
-    }
-
     /// Once a second: due retries, and writes that the store refused.
     pub(crate) fn handle_tick(&mut self, now: Now) {
         let due = |live: &Live| matches!(live.phase, Phase::Pausing(until) if until <= now.uptime);
@@ -285,6 +262,18 @@ impl Jobs {
                     self.command_cancel(id);
                 }
             }
+            Then::Pause(done) => {
+                if let Some(done) = done {
+                    answer(done, true);
+                }
+                self.halt(id);
+            }
+            Then::Resume(done) => {
+                if let Some(done) = done {
+                    answer(done, true);
+                }
+                self.submit_waiting(now);
+            }
             Then::Forget => self.command_forget(id),
             Then::End => {
                 self.live.remove(&id);
@@ -302,6 +291,14 @@ impl Jobs {
             Then::Cancel(Some(done)) => {
                 answer(done, false);
                 self.remember_unstored(id, Then::Cancel(None));
+            }
+            Then::Pause(Some(done)) => {
+                answer(done, false);
+                self.remember_unstored(id, Then::Pause(None));
+            }
+            Then::Resume(Some(done)) => {
+                answer(done, false);
+                self.remember_unstored(id, Then::Resume(None));
             }
             other => self.remember_unstored(id, other),
         }
@@ -351,6 +348,7 @@ impl Jobs {
         if self.live.get(&id).is_some_and(|live| live.record.is_cancelled) {
             self.command_cancel(id);
         }
+        self.halt(id);
     }
 
     /// The attempt came to nothing: another one follows after a pause, or the job has failed.
@@ -359,6 +357,10 @@ impl Jobs {
         if live.record.is_cancelled {
             return self.end(id, TransferState::Cancelled, None, now);
         }
+        if live.record.is_paused {
+            return self.rest(id);
+        }
+        let first = if live.is_halted { Pause::None } else { first };
         let attempt = live.record.attempt;
         if first == Pause::Policy {
             self.handle_sign(id, Sign::Fails, now);
@@ -444,6 +446,7 @@ impl Live {
             is_proven: false,
             excused: 0,
             held_since: None,
+            is_halted: false,
         }
     }
 
@@ -465,6 +468,7 @@ impl Live {
         record.counts = dwcp_api::Counts::default();
         record.is_scanned = false;
         self.is_proven = false;
+        self.is_halted = false;
         self.rate = RateMeter::new(RATE_WINDOW);
         self.phase = Phase::Storing;
     }

@@ -19,6 +19,8 @@ pub(crate) struct JobRecord {
     pub(crate) instance: u64,
     /// Somebody asked for its end.
     pub(crate) is_cancelled: bool,
+    /// Somebody wants it to rest until it is resumed.
+    pub(crate) is_paused: bool,
     pub(crate) is_scanned: bool,
     pub(crate) lanes: u16,
     pub(crate) counts: Counts,
@@ -64,6 +66,7 @@ impl JobRecord {
             attempt: 0,
             instance: 0,
             is_cancelled: false,
+            is_paused: false,
             is_scanned: false,
             lanes: 0,
             counts: Counts::default(),

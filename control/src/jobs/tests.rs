@@ -21,7 +21,7 @@ struct Bench {
 /// One peer, paris.
 fn config() -> dwcp_config::Config {
     let identity = dwcp_config::Identity([1; 32]);
-    let peer = dwcp_config::Peer { name: "paris".into(), address: String::new(), identity };
+    let peer = dwcp_config::Peer { name: "paris".into(), identity, ..dwcp_config::Peer::default() };
     dwcp_config::Config { peers: vec![peer], ..dwcp_config::Config::default() }
 }
 
@@ -85,6 +85,7 @@ impl Bench {
                 Command::Send(send) => format!("start {}", send.attempt),
                 Command::Fetch(fetch) => format!("start {}", fetch.attempt),
                 Command::Cancel(_) => "cancel".into(),
+                Command::Pause(_) => "pause".into(),
                 Command::Forget(_) => "forget".into(),
                 Command::Snapshot(_) => "snapshot".into(),
                 Command::Ping(_) => "ping".into(),
@@ -341,4 +342,101 @@ fn an_order_that_cannot_be_stored_does_not_exist() {
     let id = bench.order();
     assert!(bench.jobs.show(id).is_none());
     assert_eq!((bench.commands(), bench.jobs.active()), (Vec::new(), 0));
+}
+
+fn state(bench: &Bench, id: u64) -> TransferState {
+    bench.stored[&id].state
+}
+
+#[test]
+fn a_job_rests_when_its_attempt_has_ended_and_until_it_is_resumed() {
+    let mut bench = Bench::new();
+    bench.attach(7);
+    let id = bench.order();
+    bench.progress(id, 1);
+    bench.commands();
+    assert!(matches!(bench.jobs.pause(id), Order::Accepted(_)));
+    assert!(matches!(bench.jobs.pause(id), Order::Already));
+    bench.settle();
+    assert_eq!(bench.commands(), ["pause"]);
+    bench.finish(id, 1, Outcome::Interrupted);
+    assert_eq!((bench.commands(), state(&bench, id)), (vec!["forget".to_owned()], TransferState::Paused));
+    bench.advance(3600);
+    assert_eq!(bench.commands(), Vec::<String>::new());
+    assert!(matches!(bench.jobs.resume(id), Order::Accepted(_)));
+    bench.settle();
+    assert_eq!(bench.commands(), ["forget", "start 2"]);
+    assert!(matches!(bench.jobs.resume(id), Order::Already));
+    assert!(matches!(bench.jobs.pause(99), Order::Unknown));
+}
+
+#[test]
+fn pausing_often_uses_no_attempts_up() {
+    let mut bench = Bench::new();
+    bench.attach(7);
+    let id = bench.order();
+    for attempt in 1..100 {
+        bench.progress(id, attempt);
+        bench.jobs.pause(id);
+        bench.settle();
+        bench.finish(id, attempt, Outcome::Interrupted);
+        assert_eq!(state(&bench, id), TransferState::Paused);
+        bench.jobs.resume(id);
+        bench.settle();
+        assert!(bench.commands().contains(&format!("start {}", attempt + 1)));
+    }
+    bench.progress(id, 100);
+    bench.finish(id, 100, Outcome::Interrupted);
+    assert_eq!(state(&bench, id), TransferState::Interrupted);
+}
+
+/// The order crosses the end of the attempt that it stops, and the next order crosses that end.
+#[test]
+fn a_job_that_is_resumed_at_once_goes_on_at_once() {
+    let mut bench = Bench::new();
+    bench.attach(7);
+    let id = bench.order();
+    bench.progress(id, 1);
+    bench.commands();
+    bench.jobs.pause(id);
+    bench.jobs.resume(id);
+    bench.settle();
+    assert_eq!(bench.commands(), Vec::<String>::new());
+    bench.jobs.pause(id);
+    bench.settle();
+    bench.jobs.resume(id);
+    bench.settle();
+    assert_eq!(bench.commands(), ["pause"]);
+    bench.finish(id, 1, Outcome::Interrupted);
+    bench.advance(1);
+    assert_eq!(bench.commands(), ["forget", "forget", "start 2"]);
+}
+
+#[test]
+fn a_job_that_waits_rests_at_once_and_may_be_cancelled() {
+    let mut bench = Bench::new();
+    let id = bench.order();
+    bench.jobs.pause(id);
+    bench.settle();
+    assert_eq!(state(&bench, id), TransferState::Paused);
+    bench.attach(7);
+    assert_eq!(bench.commands(), ["snapshot"]);
+    bench.jobs.cancel(id, bench.now);
+    bench.settle();
+    assert_eq!(state(&bench, id), TransferState::Cancelled);
+    assert!(matches!(bench.jobs.resume(id), Order::Unknown));
+}
+
+#[test]
+fn a_job_whose_dataplane_died_before_it_heard_rests() {
+    let mut bench = Bench::new();
+    bench.attach(7);
+    let id = bench.order();
+    bench.progress(id, 1);
+    bench.jobs.handle_detached();
+    bench.jobs.pause(id);
+    bench.settle();
+    bench.attach(8);
+    assert_eq!(state(&bench, id), TransferState::Paused);
+    assert!(!bench.commands().iter().any(|told| told.starts_with("start")));
 }

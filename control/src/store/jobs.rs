@@ -57,6 +57,7 @@ pub(super) fn update(database: &mut dyn Database, record: &JobRecord) -> Result<
         record.attempt.into(),
         record.instance.into(),
         record.is_cancelled.into(),
+        record.is_paused.into(),
         record.is_scanned.into(),
         record.lanes.into(),
         counts.entries_done.into(),
@@ -128,6 +129,7 @@ fn record(row: &Row) -> Result<JobRecord, Fault> {
         attempt: row.small("attempt")?,
         instance: row.number("instance")?,
         is_cancelled: row.flag("is_cancelled")?,
+        is_paused: row.flag("is_paused")?,
         is_scanned: row.flag("is_scanned")?,
         lanes: row.small("lanes")?,
         counts: counts(row)?,
@@ -177,10 +179,10 @@ const INSERT: &str =
     "INSERT INTO jobs (id, direction, peer, sources, destination, streams, tree, filters, created_ms,
     key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 const UPDATE: &str =
-    "UPDATE jobs SET state = $1, attempt = $2, instance = $3, is_cancelled = $4, is_scanned = $5,
-    lanes = $6, entries_done = $7, entries_total = $8, bytes_done = $9, bytes_total = $10, bytes_wire = $11,
-    bytes_resent = $12, bytes_resumed = $13, failures = $14, started_ms = $15, finished_ms = $16, error = $17,
-    changes = $18 WHERE id = $19";
+    "UPDATE jobs SET state = $1, attempt = $2, instance = $3, is_cancelled = $4, is_paused = $5, is_scanned = $6,
+    lanes = $7, entries_done = $8, entries_total = $9, bytes_done = $10, bytes_total = $11, bytes_wire = $12,
+    bytes_resent = $13, bytes_resumed = $14, failures = $15, started_ms = $16, finished_ms = $17, error = $18,
+    changes = $19 WHERE id = $20";
 const PRUNE_OLD: &str = "DELETE FROM jobs WHERE finished_ms < $1 AND id < (SELECT max(id) FROM jobs)";
 const PRUNE_MANY: &str = "DELETE FROM jobs WHERE finished_ms IS NOT NULL AND id <= (SELECT id FROM jobs
     WHERE finished_ms IS NOT NULL ORDER BY id DESC LIMIT 1 OFFSET $1)";

@@ -39,8 +39,10 @@ pub(super) fn for_postgres(sql: &str) -> String {
 /// Every table, and its columns' order for copies.
 pub(super) const TABLES: [&str; 4] = ["jobs", "api_keys", "audit", "tunnels"];
 
-const MIGRATIONS: [&str; 8] =
-    [JOBS, KEYS, RESUMED, super::access::TABLES, super::tunnels::TABLE, FILTERS, FINISHED, TREE];
+const MIGRATIONS: [&str; 9] =
+    [JOBS, KEYS, RESUMED, super::access::TABLES, super::tunnels::TABLE, FILTERS, FINISHED, TREE, PAUSED];
+
+const PAUSED: &str = "ALTER TABLE jobs ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0";
 
 /// The bits of `TreeOptions`, of which the first was a column of its own; and `JobChanges`.
 const TREE: &str = "ALTER TABLE jobs ADD COLUMN tree INTEGER NOT NULL DEFAULT 0;

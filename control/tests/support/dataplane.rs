@@ -28,6 +28,7 @@ use super::DEADLINE;
 pub(crate) enum Said {
     Start { job: u64, attempt: u32, peer: String },
     Cancel(u64),
+    Pause(u64),
     Forget(u64),
 }
 
@@ -178,6 +179,7 @@ impl FakeDataplane {
                         self.emit(worker, &Event::Pong(pong));
                     }
                     Command::Cancel(cancel) => return Some(Said::Cancel(cancel.job)),
+                    Command::Pause(pause) => return Some(Said::Pause(pause.job)),
                     Command::Forget(forget) => {
                         self.known.remove(&forget.job);
                         return Some(Said::Forget(forget.job));

@@ -129,6 +129,7 @@ fn commands() {
         Command::Forget(ForgetJob { job }),
         Command::Snapshot(Snapshot { token: 0x3132_3334_3536_3738 }),
         Command::Ping(link::Ping { token: 0x4142_4344_4546_4748, peer }),
+        Command::Pause(PauseJob { job }),
     ];
     let mut text = format!("version {LINK_VERSION}\n");
     for command in all {
@@ -140,6 +141,7 @@ fn commands() {
             Command::Forget(_) => "Forget",
             Command::Snapshot(_) => "Snapshot",
             Command::Ping(_) => "Ping",
+            Command::Pause(_) => "Pause",
         };
         writeln!(text, "{name} {}", hex(&command)).unwrap();
     }

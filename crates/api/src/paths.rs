@@ -79,6 +79,10 @@ pub const BREAKER_RESET: &str = "/circuit-breaker/reset";
 pub const TRANSFERS: &str = "/api/v1/dwcp/transfers";
 /// Route pattern of one transfer: show (GET) and cancel (DELETE).
 pub const TRANSFER_PATTERN: &str = "/api/v1/dwcp/transfers/{id}";
+/// Route pattern of a transfer's rest (POST).
+pub const TRANSFER_PAUSE_PATTERN: &str = "/api/v1/dwcp/transfers/{id}/pause";
+/// Route pattern of a rest's end (POST).
+pub const TRANSFER_RESUME_PATTERN: &str = "/api/v1/dwcp/transfers/{id}/resume";
 /// Route pattern of one transfer's server-sent events.
 pub const TRANSFER_EVENTS_PATTERN: &str = "/api/v1/dwcp/transfers/{id}/events";
 
@@ -149,6 +153,18 @@ pub fn transfer(id: TransferId) -> String {
     format!("{TRANSFERS}/{id}")
 }
 
+/// Path that lets a transfer rest.
+#[must_use]
+pub fn transfer_pause(id: TransferId) -> String {
+    format!("{TRANSFERS}/{id}/pause")
+}
+
+/// Path that lets a transfer go on.
+#[must_use]
+pub fn transfer_resume(id: TransferId) -> String {
+    format!("{TRANSFERS}/{id}/resume")
+}
+
 /// Path of one transfer's events.
 #[must_use]
 pub fn transfer_events(id: TransferId) -> String {
@@ -174,6 +190,8 @@ mod tests {
     #[test]
     fn patterns_and_paths_agree() {
         assert_eq!(TRANSFER_PATTERN.replace("{id}", "7"), transfer(TransferId(7)));
+        assert_eq!(TRANSFER_PAUSE_PATTERN.replace("{id}", "7"), transfer_pause(TransferId(7)));
+        assert_eq!(TRANSFER_RESUME_PATTERN.replace("{id}", "7"), transfer_resume(TransferId(7)));
         assert_eq!(TRANSFER_EVENTS_PATTERN.replace("{id}", "7"), transfer_events(TransferId(7)));
     }
 }

@@ -181,6 +181,8 @@ pub enum TransferState {
     Finishing,
     /// The peer, all lanes or the dataplane went away; it is about to be tried again.
     Interrupted,
+    /// It rests until it is resumed; what has arrived is kept.
+    Paused,
     /// Ended: everything is durable at the receiver.
     Done,
     /// Ended: everything that could be read and written is durable; `failures` says what is not.
@@ -193,12 +195,13 @@ pub enum TransferState {
 
 impl TransferState {
     /// Every state, in the order of a transfer's life.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Queued,
         Self::Connecting,
         Self::Running,
         Self::Finishing,
         Self::Interrupted,
+        Self::Paused,
         Self::Done,
         Self::Partial,
         Self::Failed,
@@ -209,7 +212,12 @@ impl TransferState {
     #[must_use]
     pub fn is_final(self) -> bool {
         match self {
-            Self::Queued | Self::Connecting | Self::Running | Self::Finishing | Self::Interrupted => false,
+            Self::Queued
+            | Self::Connecting
+            | Self::Running
+            | Self::Finishing
+            | Self::Interrupted
+            | Self::Paused => false,
             Self::Done | Self::Partial | Self::Failed | Self::Cancelled => true,
         }
     }
@@ -223,6 +231,7 @@ impl TransferState {
             Self::Running => "running",
             Self::Finishing => "finishing",
             Self::Interrupted => "interrupted",
+            Self::Paused => "paused",
             Self::Done => "done",
             Self::Partial => "partial",
             Self::Failed => "failed",

@@ -177,6 +177,8 @@ pub enum Input<'a> {
     },
     /// Control gives up a job.
     Cancel { job: JobKey },
+    /// Control ends an attempt; what arrived is kept for the next one.
+    Pause { job: JobKey },
     /// A plan is in force: lanes for a job that does not say, most lanes of a session, and how long a job waits for a
     /// peer that is gone.
     Settings { initial_streams: u16, max_streams: u16, patience: Time },

@@ -267,6 +267,10 @@ impl Worker {
                 Some(job) => self.engine_input(Input::Cancel { job }),
                 None => tracing::debug!(job = cancel.job, "no such job to cancel"),
             },
+            Command::Pause(pause) => match self.local_key(pause.job) {
+                Some(job) => self.engine_input(Input::Pause { job }),
+                None => tracing::debug!(job = pause.job, "no such job to pause"),
+            },
             Command::Forget(forget) => self.report.forget(forget.job),
             Command::Snapshot(snapshot) => self.report.snapshot(snapshot.token),
             Command::Ping(ping) => self.ping(ping),

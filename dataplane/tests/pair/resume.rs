@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use dwcp_abi::disk::{PARTIAL_HEADER_BYTES, PartialHeader, PartialLayout, written_runs};
-use dwcp_abi::link::Outcome;
+use dwcp_abi::link::{CancelJob, Command, Outcome, PauseJob};
 use dwcp_abi::wire::CHUNK_BYTES;
 use tempfile::TempDir;
 
@@ -194,6 +194,16 @@ fn a_source_that_changed_behind_its_times_is_noticed_and_never_mixed() {
     assert_same(&scene.source(), &scene.arrived());
 }
 
+/// What a paused job has moved is neither sent again nor thrown away.
+#[test]
+fn a_job_that_is_paused_goes_on_from_there() {
+    let mut scene = Scene::new();
+    scene.sender.order(0, &Command::Pause(PauseJob { job: 1 }));
+    scene.sender.end_of(1).assert_says(Outcome::Interrupted, &["paused by the operator"]);
+    let there = held(&scene.arrived());
+    scene.assert_goes_on(there);
+}
+
 #[test]
 fn a_job_that_is_cancelled_leaves_nothing() {
     let mut scene = Scene::new();
@@ -204,8 +214,7 @@ fn a_job_that_is_cancelled_leaves_nothing() {
     let source = scene.source();
     scene.sender.send_again((1, 2), &[&source], "data/");
     scene.sender.progress_of(1);
-    let cancel = dwcp_abi::link::Command::Cancel(dwcp_abi::link::CancelJob { job: 1 });
-    scene.sender.order(0, &cancel);
+    scene.sender.order(0, &Command::Cancel(CancelJob { job: 1 }));
     scene.valve.open();
     assert_eq!(scene.sender.end_of(1).outcome, Outcome::Cancelled);
     let arrived = scene.arrived();

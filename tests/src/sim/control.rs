@@ -142,13 +142,16 @@ impl World {
         (job.id % self.nodes[node].workers.len() as u64) as usize
     }
 
-    /// Gives a job up, to start it again as soon as it has ended.
+    /// Gives a job up or pauses it, to start it again as soon as it has ended.
     pub(super) fn retry(&mut self, index: usize) {
         let job = &self.jobs[index];
         let (owner, key) = (job.owner, job.key());
+        let is_pause = job.attempt % 2 == 1;
         if job.end.is_none() && job.running && self.nodes[owner].up {
             let worker = self.home(owner, key);
-            self.complete(owner, worker, Completion::Cancel { job: key });
+            let stop =
+                if is_pause { Completion::Pause { job: key } } else { Completion::Cancel { job: key } };
+            self.complete(owner, worker, stop);
         }
     }
 

@@ -53,6 +53,9 @@ pub(super) enum Completion {
     Cancel {
         job: JobKey,
     },
+    Pause {
+        job: JobKey,
+    },
     DialFailed {
         peer: PeerId,
     },

@@ -102,6 +102,7 @@ impl World {
                 options: *options,
             },
             Completion::Cancel { job } => Input::Cancel { job: *job },
+            Completion::Pause { job } => Input::Pause { job: *job },
             Completion::DialFailed { peer } => Input::DialFailed { peer: *peer, text: why },
             Completion::LaneClosing { lane } => Input::LaneClosing { lane: *lane },
             Completion::Sent { lane, bytes } => Input::Sent { lane: *lane, bytes: *bytes },

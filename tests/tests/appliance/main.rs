@@ -173,3 +173,25 @@ fn a_receiving_dataplane_killed_in_mid_transfer_costs_an_attempt_and_sends_only_
     assert!(transfer["attempt"].as_u64() > Some(1), "{transfer}");
     assert_resumed(&transfer);
 }
+
+#[test]
+fn a_paused_transfer_rests_through_the_death_of_both_halves_and_sends_only_the_rest() {
+    let scene = Scene::new();
+    let sender = &scene.sender;
+    let order =
+        |what: &str| assert!(sender.spawn(&[what, "1"]).wait().unwrap().success(), "{}", sender.log());
+    let is_paused = || sender.transfer().filter(|transfer| transfer["state"] == "paused").map(drop);
+    order("pause");
+    sender.until("it rests", is_paused);
+    for (name, pid) in [("dwcp-dataplane", sender.dataplane()), ("dwcp-control", sender.control())] {
+        sender.kill(pid);
+        sender.until("the half is back", || {
+            (sender.find(name).is_some_and(|now| now != pid) && sender.is_ok("/ready")).then_some(())
+        });
+        sender.until("it rests still", is_paused);
+    }
+    order("resume");
+    let transfer = scene.assert_arrives();
+    assert_eq!(transfer["attempt"], 2, "{transfer}");
+    assert_resumed(&transfer);
+}

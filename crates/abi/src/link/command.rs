@@ -17,6 +17,8 @@ messages! {
         Snapshot(Snapshot) = 5,
         /// Measure one round trip to a peer; ends in a `Pong` event.
         Ping(Ping<'a>) = 6,
+        /// End a job's attempt and keep what arrived; ends in a `Finished` event with `Outcome::Interrupted`.
+        Pause(PauseJob) = 7,
     }
 }
 
@@ -67,6 +69,12 @@ records! {
 
     /// Stop a job.
     pub struct CancelJob {
+        /// Its id.
+        pub job: u64,
+    }
+
+    /// End a job's attempt until the next one.
+    pub struct PauseJob {
         /// Its id.
         pub job: u64,
     }

@@ -8,7 +8,7 @@ mod command;
 mod event;
 mod setup;
 
-pub use command::{CancelJob, Command, FetchJob, ForgetJob, JobOptions, Ping, SendJob, Snapshot};
+pub use command::{CancelJob, Command, FetchJob, ForgetJob, JobOptions, PauseJob, Ping, SendJob, Snapshot};
 pub use event::{
     Counts, Event, JobFinished, JobProgress, JobState, LaneChange, Outcome, PathFigures, PathLimit, Pong,
     RingReset, SnapshotEnd, TunnelFigures, TunnelPeerFigures, TunnelState,
@@ -19,4 +19,4 @@ pub use setup::{
 };
 
 /// Version of everything in this module. Both sides must be equal; an unequal peer is told to restart.
-pub const LINK_VERSION: u32 = 5;
+pub const LINK_VERSION: u32 = 6;

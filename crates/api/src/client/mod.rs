@@ -164,6 +164,24 @@ impl Client {
         check(reply.parse_with(&[StatusCode::ACCEPTED])?)
     }
 
+    /// `POST …/{id}/pause`: lets it rest; the state follows when the dataplane has ended the attempt.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn pause_transfer(&self, id: TransferId) -> Result<Transfer, ClientError> {
+        let reply = self.exchange(Method::POST, &paths::transfer_pause(id), None).await?;
+        check(reply.parse_with(&[StatusCode::ACCEPTED])?)
+    }
+
+    /// `POST …/{id}/resume`: lets it go on with what has arrived.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn resume_transfer(&self, id: TransferId) -> Result<Transfer, ClientError> {
+        let reply = self.exchange(Method::POST, &paths::transfer_resume(id), None).await?;
+        check(reply.parse_with(&[StatusCode::ACCEPTED])?)
+    }
+
     /// `GET …/{id}/events`: the transfer's states until its end.
     ///
     /// # Errors

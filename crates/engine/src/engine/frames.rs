@@ -153,11 +153,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn cancel(&mut self, job: JobKey) {
+    /// Ends a job as its operator wants it.
+    pub(super) fn stop(&mut self, job: JobKey, code: Code, text: &str) {
         if self.sends.contains_key(&job) {
-            self.abort_send(job, Code::Cancelled, "cancelled by the operator");
+            self.abort_send(job, code, text);
         } else if self.receives.contains_key(&job) {
-            self.abort_receive(job, Code::Cancelled, "cancelled by the operator");
+            self.abort_receive(job, code, text);
         }
     }
 }

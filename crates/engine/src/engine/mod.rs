@@ -19,7 +19,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use dwcp_abi::wire::{Ack, FrameHeader, PackHead};
+use dwcp_abi::wire::{Ack, Code, FrameHeader, PackHead};
 
 use crate::io::{
     Asked, BufferId, FileId, Input, JobKey, LaneId, Offered, Output, PackId, PeerId, Source, TaskId, Tell,
@@ -366,7 +366,9 @@ impl Engine {
                 let asked = Asked { sources: sources.to_vec(), filters: filters.to_vec() };
                 self.start_fetch(job, attempt, asked, streams, options);
             }
-            Input::Cancel { job } => self.cancel(job),
+            Input::Cancel { job } => self.stop(job, Code::Cancelled, "cancelled by the operator"),
+            // The code of an attempt that another one follows: every peer keeps what it has.
+            Input::Pause { job } => self.stop(job, Code::Again, "paused by the operator"),
             Input::Settings { initial_streams, max_streams, patience } => {
                 self.config.initial_streams = initial_streams.max(1);
                 self.config.max_streams = max_streams.max(1);

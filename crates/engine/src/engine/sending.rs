@@ -15,6 +15,7 @@ use dwcp_abi::wire::{
     JobOpen, TreeOptions,
 };
 
+use super::receiving::outcome_of;
 use super::{Engine, Extent, FullPack, Work};
 use crate::digest::SubtreeDigests;
 use crate::io::{
@@ -420,8 +421,7 @@ impl Engine {
     pub(super) fn abort_send(&mut self, job: JobKey, code: Code, text: &str) {
         let Some(attempt) = self.sends.get(&job).map(|send| send.attempt) else { return };
         self.say_last((job, attempt), FrameKind::JobAbort, &JobAbort { code, text: bounded(text) });
-        let outcome = if code == Code::Cancelled { Outcome::Cancelled } else { Outcome::Failed };
-        self.end_send(job, outcome, String::from(text));
+        self.end_send(job, outcome_of(code), String::from(text));
     }
 
     pub(super) fn end_send(&mut self, job: JobKey, outcome: Outcome, text: String) {
