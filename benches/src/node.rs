@@ -149,7 +149,12 @@ impl Node {
         let export = self.root.join("export");
         let messages = [
             Setup::Transport(transport),
-            Setup::Peer(Peer { name: b"peer", fingerprint, address: address.as_bytes() }),
+            Setup::Peer(Peer {
+                name: b"peer",
+                fingerprint,
+                address: address.as_bytes(),
+                pacing_bytes_per_s: 0,
+            }),
             Setup::Export(Export {
                 name: b"data",
                 path: export.as_os_str().as_encoded_bytes(),

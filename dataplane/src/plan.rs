@@ -65,6 +65,8 @@ pub struct Peer {
     pub fingerprint: Fingerprint,
     /// `host:port`; empty = it only dials us.
     pub address: String,
+    /// Ceiling of all lanes to it together; 0 = none.
+    pub pacing_bytes_per_s: u64,
 }
 
 /// A directory that peers may use.
@@ -147,6 +149,12 @@ impl Export {
 }
 
 impl Plan {
+    /// Ceiling of all lanes to a peer together; 0 = none.
+    #[must_use]
+    pub fn peer_bytes_per_s(&self, name: &PeerName) -> u64 {
+        self.peers.iter().find(|peer| peer.name == *name).map_or(0, |peer| peer.pacing_bytes_per_s)
+    }
+
     /// A peer's destination as a place below an export that it may write, and whether it is privileged there.
     ///
     /// # Errors

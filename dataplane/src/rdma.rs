@@ -24,8 +24,7 @@ pub struct Wanted {
 /// Of a plan that does not ask for it.
 pub const NOT_WANTED: &str = "transport.enable_rdma is false";
 /// Of a plan that asks for what queue pairs do not keep.
-const PACED: &str =
-    "lanes are held to a rate (transport.pacing_rate, classes.bulk.flow_rate), which queue pairs do not keep";
+const PACED: &str = "lanes are held to a rate (transport.pacing_rate, a limit of bandwidth, classes.bulk.flow_rate), which queue pairs do not keep";
 
 impl Wanted {
     /// From a message of control.

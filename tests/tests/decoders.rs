@@ -204,7 +204,7 @@ fn messages_of_the_set_up() {
     };
     let export =
         Export { name: b"e", path: b"/e", access: Access::ReadWrite, peers: b"\x01\0b", privileged: true };
-    let peer = Peer { name: b"b", fingerprint: [1; 32], address: b"b:1" };
+    let peer = Peer { name: b"b", fingerprint: [1; 32], address: b"b:1", pacing_bytes_per_s: 7 };
     let attached = Attached { version: 1, workers: 2, instance: 3, pid: 4, fingerprint: [5; 32] };
     let attach = Attach {
         version: 1,

@@ -1,5 +1,4 @@
 //! The configuration in use: read again, changed by operators, handed to whoever works by it. Part of the shared state.
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use dwcp_config::{Changes, Findings};
@@ -82,8 +81,7 @@ impl App {
             shared.is_reload_failed = false;
         });
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-        self.generation.fetch_add(1, Ordering::Release);
-        self.ring();
+        self.renew_plan();
         crate::health::check(self, crate::health::Round::Changed);
         change
     }

@@ -208,6 +208,11 @@ impl App {
     /// Changes the tunnels that operators added; the dataplane hears of it with the next plan, which is made now.
     pub(crate) fn change_tunnels(&self, change: impl FnOnce(&mut Tunnels)) {
         change(&mut self.lock().tunnels);
+        self.renew_plan();
+    }
+
+    /// Makes the dataplane hear of a new plan.
+    pub(crate) fn renew_plan(&self) {
         self.generation.fetch_add(1, Ordering::Release);
         self.ring();
     }

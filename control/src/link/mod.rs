@@ -2,6 +2,7 @@
 //! out of them. What they mean is decided by the app; a region of the other side is never trusted further than
 //! `dwcp_abi::shm` checks it.
 mod kernel;
+mod limits;
 mod plan;
 
 use std::io::Read;
@@ -21,6 +22,7 @@ use dwcp_sys::shm::Part;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::app::App;
+use limits::Schedule;
 
 /// What other threads may see of an attached dataplane: its statistics.
 pub(crate) struct Attachment {
@@ -92,7 +94,8 @@ fn attach(app: &App, path: &PathBuf) -> Result<(UnixStream, Attached, Link), Tro
 /// Until the dataplane goes away; `Ok` = the app stops.
 fn serve(app: &Arc<App>, socket: UnixStream, attached: Attached, link: Link) -> Result<(), Trouble> {
     let mut generation = app.settings_generation();
-    plan::send(&socket, &app.settings().config, &app.tunnels_in_force(), generation)?;
+    let mut schedule = Schedule::default();
+    send_plan(app, &socket, &mut schedule, generation)?;
     socket.set_nonblocking(true).map_err(LinkError::from)?;
     let regions = link.workers.iter().map(|worker| worker.region.clone()).collect();
     let mut workers = link.workers.into_iter().map(Worker::new).collect::<Result<Vec<_>, _>>()?;
@@ -106,10 +109,13 @@ fn serve(app: &Arc<App>, socket: UnixStream, attached: Attached, link: Link) -> 
             end(&socket, attached.pid)?;
             return Err(Trouble::Stuck);
         }
+        if schedule.is_over(&app.settings().config, app.now()) {
+            app.renew_plan();
+        }
         if app.settings_generation() != generation {
             generation = app.settings_generation();
             socket.set_nonblocking(false).map_err(LinkError::from)?;
-            plan::send(&socket, &app.settings().config, &app.tunnels_in_force(), generation)?;
+            send_plan(app, &socket, &mut schedule, generation)?;
             socket.set_nonblocking(true).map_err(LinkError::from)?;
         }
         let mut is_busy = false;
@@ -120,6 +126,17 @@ fn serve(app: &Arc<App>, socket: UnixStream, attached: Attached, link: Link) -> 
         sleep(app, &socket, &workers, is_busy)?;
         expect_silence(&socket)?;
     }
+}
+
+fn send_plan(
+    app: &App,
+    socket: &UnixStream,
+    schedule: &mut Schedule,
+    generation: u64,
+) -> Result<(), LinkError> {
+    let settings = app.settings();
+    let limits = schedule.begin(&settings.config, app.now());
+    plan::send(socket, &settings.config, &app.tunnels_in_force(), limits, generation)
 }
 
 /// Ends the process at the other end of the socket. While the socket is connected, the process id that the kernel noted

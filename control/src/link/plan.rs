@@ -12,18 +12,22 @@ use dwcp_config::{
 };
 use dwcp_sys::link::{LinkError, send_message};
 
+use super::limits::Limits;
+
 /// Sends transport, peers, exports, tunnels, the kernel's part, RDMA and the plan's end. `tunnels` are those of the configuration and those that
 /// operators added.
 pub(super) fn send(
     socket: &UnixStream,
     config: &Config,
     tunnels: &[dwcp_config::Tunnel],
+    limits: &Limits,
     generation: u64,
 ) -> Result<(), LinkError> {
-    send_message(socket, &Setup::Transport(transport(config)))?;
-    for peer in &config.peers {
+    send_message(socket, &Setup::Transport(transport(config, limits.total)))?;
+    for (peer, &pacing_bytes_per_s) in config.peers.iter().zip(&limits.peers) {
         let (name, address) = (peer.name.as_bytes(), peer.address.as_bytes());
-        send_message(socket, &Setup::Peer(Peer { name, fingerprint: peer.identity.0, address }))?;
+        let fingerprint = peer.identity.0;
+        send_message(socket, &Setup::Peer(Peer { name, fingerprint, address, pacing_bytes_per_s }))?;
     }
     for export in &config.exports {
         let Some(peers) = allowed(export) else { continue };
@@ -99,9 +103,8 @@ pub(super) fn cores(config: &Config) -> Vec<u8> {
     }
 }
 
-fn transport(config: &Config) -> Transport {
+fn transport(config: &Config, pacing_bytes_per_s: u64) -> Transport {
     let transport = &config.transport;
-    let paced = transport.enable_pacing;
     let compression = &config.compression;
     Transport {
         min_streams: transport.min_streams,
@@ -111,7 +114,7 @@ fn transport(config: &Config) -> Transport {
         congestion: lane_congestion(transport.congestion_algorithm),
         send_buffer_size: u32::try_from(transport.send_buffer_size.0).unwrap_or(u32::MAX),
         recv_buffer_size: u32::try_from(transport.recv_buffer_size.0).unwrap_or(u32::MAX),
-        pacing_bytes_per_s: if paced { transport.pacing_rate.bytes_per_s() } else { 0 },
+        pacing_bytes_per_s,
         connect_timeout_ms: milliseconds(transport.connect_timeout),
         read_timeout_ms: milliseconds(transport.read_timeout),
         write_timeout_ms: milliseconds(transport.write_timeout),

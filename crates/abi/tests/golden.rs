@@ -278,7 +278,12 @@ fn setup() {
     let all = [
         Setup::Attach(attach),
         Setup::Transport(transport),
-        Setup::Peer(Peer { name: b"peer", fingerprint, address: b"host:9000" }),
+        Setup::Peer(Peer {
+            name: b"peer",
+            fingerprint,
+            address: b"host:9000",
+            pacing_bytes_per_s: 0x8182_8384_8586_8788,
+        }),
         Setup::Export(export),
         Setup::Tunnel(Tunnel { listen: b"127.0.0.1:1", peer: b"peer", target: b"db:5432" }),
         Setup::TunnelAllow(TunnelAllow { peer: b"peer", host: b"db", port_first: 0x0102, port_last: 0x0304 }),

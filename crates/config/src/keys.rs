@@ -93,9 +93,10 @@ pub const KEYS: &[Key<Config>] = keys! { Config;
     "transport.connect_timeout" => transport.connect_timeout, Within(100, 600_000), Reload, "Until a lane and its handshake must stand.";
     "transport.read_timeout" => transport.read_timeout, Within(100, 600_000), Reload, "A lane that owes bytes and brings none for so long is closed.";
     "transport.write_timeout" => transport.write_timeout, Within(100, 600_000), Reload, "A lane that takes no bytes for so long is closed.";
-    "transport.enable_pacing" => transport.enable_pacing, Any, Reload, "Off: `transport.pacing_rate` is ignored.";
+    "transport.enable_pacing" => transport.enable_pacing, Any, Reload, "Off: `transport.pacing_rate` and the limits of bandwidth are ignored.";
     "transport.pacing_rate" => transport.pacing_rate, ZeroOr(64_000, 10_000_000_000_000), Reload, "Ceiling of all lanes together, in bits/s. 0: none but what is measured: lanes of a long path are paced together just under what it carries.";
-    "transport.enable_rdma" => transport.enable_rdma, Any, Reload, "Carry lanes over RDMA queue pairs where both ends say so and have an active port, and over TCP elsewhere or when a queue pair breaks. Queue pairs keep no rate: with `transport.pacing_rate` or `classes.bulk.flow_rate` lanes stay on TCP.";
+    "transport.bandwidth_limit" => transport.bandwidth_limit, Any, Reload, "Ceiling of all lanes together by the node's local time: a rate, `off`, or entries such as `08:00,10Mbps 18:00,off` or `mon-fri@08:00,10Mbps sat@00:00,off`, each in force until the next. The lower of it and `transport.pacing_rate` counts.";
+    "transport.enable_rdma" => transport.enable_rdma, Any, Reload, "Carry lanes over RDMA queue pairs where both ends say so and have an active port, and over TCP elsewhere or when a queue pair breaks. Queue pairs keep no rate: with `transport.pacing_rate`, `classes.bulk.flow_rate` or a limit of bandwidth in force lanes stay on TCP.";
     "transport.rdma_device" => transport.rdma_device, Any, Reload, "Name of the RDMA device, as `rdma link` shows it. Empty: the first with an active port.";
     "transport.rdma_port" => transport.rdma_port, Within(1, 255), Reload, "Its port.";
     "compression.enabled" => compression.enabled, Any, Reload, "Off: everything travels as it is.";
@@ -183,6 +184,7 @@ pub const PEER_KEYS: &[Key<Peer>] = keys! { Peer;
     "name" => name, Any, Reload, "Unique name: letters, digits, `.`, `_`, `-`. Used as `NAME:PATH`.";
     "address" => address, Any, Reload, "`host:port` to dial. Absent: the peer only dials us.";
     "identity" => identity, Any, Reload, "SHA-256 of the peer's certificate.";
+    "bandwidth_limit" => bandwidth_limit, Any, Reload, "Ceiling of all lanes to the peer together, as in `transport.bandwidth_limit`.";
 };
 
 /// Keys of one of `exports:`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::access::{CipherSuite, CipherSuites, Mechanism, Mechanisms, Subjects, TlsVersion};
 use crate::list::List;
 use crate::selector::Selectors;
+use crate::timetable::Timetable;
 use crate::tunnels::Tunnels;
 use crate::units::{ByteSize, Rate};
 use crate::value::choices;
@@ -75,6 +76,7 @@ pub struct Transport {
     pub write_timeout: Duration,
     pub enable_pacing: bool,
     pub pacing_rate: Rate,
+    pub bandwidth_limit: Timetable,
     pub enable_rdma: bool,
     pub rdma_device: String,
     pub rdma_port: u16,
@@ -266,6 +268,8 @@ pub struct Peer {
     pub address: String,
     /// SHA-256 of its certificate.
     pub identity: Identity,
+    /// What may be sent to it.
+    pub bandwidth_limit: Timetable,
 }
 
 /// One of `exports:`.
@@ -460,6 +464,7 @@ impl Default for Transport {
             enable_pacing: true,
             // A fixed ceiling would hold every faster link back; long paths are paced by what they carry.
             pacing_rate: Rate { bits_per_s: 0 },
+            bandwidth_limit: Timetable::default(),
             enable_rdma: false,
             rdma_device: String::new(),
             rdma_port: 1,

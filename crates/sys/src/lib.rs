@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod buffers;
+pub mod clock;
 pub mod confine;
 pub mod doorbell;
 pub mod fds;

@@ -35,6 +35,7 @@ impl Builder {
                     name: PeerName(Arc::from(peer.name)),
                     fingerprint: Fingerprint(peer.fingerprint),
                     address: String::from_utf8_lossy(peer.address).into_owned(),
+                    pacing_bytes_per_s: peer.pacing_bytes_per_s,
                 });
             }
             Setup::Export(export) => {
@@ -68,6 +69,7 @@ impl Builder {
                 let mut plan = std::mem::take(&mut self.plan);
                 plan.generation = end.generation;
                 if plan.transport.pacing_bytes_per_s > 0
+                    || plan.peers.iter().any(|peer| peer.pacing_bytes_per_s > 0)
                     || plan.kernel.classes[Class::Bulk as usize].flow_bytes_per_s > 0
                 {
                     plan.rdma.refuse_paced();

@@ -10,6 +10,7 @@ use dwcp_sys::socket::{set_congestion_control, set_pacing_rate, set_unsent_bound
 
 use super::Worker;
 use super::coding::Link;
+use crate::door::PeerName;
 use crate::paths::Measured;
 
 /// Between two measurements while no lane stands.
@@ -51,13 +52,14 @@ impl Worker {
         let mut paths = self.node.paths.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let advice = paths.report(peer, self.index, &measured, self.now);
         drop(paths);
+        let name = self.node.peer_name(peer);
         if let Some(known) = &advice.known {
-            let name = self.node.peer_name(peer);
             self.report.path(&known.figures(&name.0));
         }
-        let configured = self.node.plan().transport.pacing_bytes_per_s;
-        let carried =
-            advice.carried_bytes_per_s.into_iter().chain((configured > 0).then_some(configured)).min();
+        let plan = self.node.plan();
+        let configured = [plan.transport.pacing_bytes_per_s, plan.peer_bytes_per_s(&name)];
+        let configured = configured.into_iter().filter(|&rate| rate > 0);
+        let carried = advice.carried_bytes_per_s.into_iter().chain(configured).min();
         let link = Link { is_long: advice.is_long, bytes_per_s: carried };
         self.links.insert(peer, link);
         let pay = self.node.plan().transport.deltas && link.differences_pay(self.node.worker_count());
@@ -65,11 +67,7 @@ impl Worker {
         if let Some(lanes) = advice.lanes {
             self.engine_input(Input::PathLanes { peer, lanes });
         }
-        let configured = self.configured_share();
-        let ceiling = match (configured, advice.lane_bytes_per_s) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+        let ceiling = self.configured_share(&name).into_iter().chain(advice.lane_bytes_per_s).min();
         let lanes: Vec<LaneId> =
             self.lanes.iter().filter(|(_, lane)| lane.peer == peer).map(|(&id, _)| id).collect();
         let is_chosen = self.node.plan().transport.congestion == CONGESTION_AUTO;
@@ -93,17 +91,17 @@ impl Worker {
         });
     }
 
-    /// What the configuration allows a lane: its part of the node's rate, at most the rate of a bulk connection.
-    fn configured_share(&self) -> Option<u64> {
+    /// What the configuration allows a lane: its part of the node's rate and of the peer's, at most the rate of a bulk
+    /// connection.
+    fn configured_share(&self, name: &PeerName) -> Option<u64> {
         let plan = self.node.plan();
-        let total = plan.transport.pacing_bytes_per_s;
-        let lanes = self.keeper(|keeper| keeper.lanes_of_all()).max(1);
-        let share = (total > 0).then(|| (total / u64::from(lanes)).max(1));
-        let each = Some(plan.kernel.classes[Class::Bulk as usize].flow_bytes_per_s).filter(|&rate| rate > 0);
-        match (share, each) {
-            (Some(share), Some(each)) => Some(share.min(each)),
-            (share, each) => share.or(each),
-        }
+        let (all, to_peer) = self.keeper(|keeper| (keeper.lanes_of_all(), u32::from(keeper.lanes(name).0)));
+        let share =
+            |rate: u64, lanes: u32| if rate > 0 { (rate / u64::from(lanes.max(1))).max(1) } else { 0 };
+        let total = share(plan.transport.pacing_bytes_per_s, all);
+        let peer = share(plan.peer_bytes_per_s(name), to_peer);
+        let each = plan.kernel.classes[Class::Bulk as usize].flow_bytes_per_s;
+        [total, peer, each].into_iter().filter(|&rate| rate > 0).min()
     }
 
     /// What its lanes sent, and how many bytes came.

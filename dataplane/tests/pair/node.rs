@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) filters: Vec<u8>,
     /// Whether peers may decide owners and the like in its export, from the next plan on.
     pub(crate) privileged: bool,
+    /// Ceiling of what is sent to each peer; 0 = none.
+    pub(crate) peer_bytes_per_s: u64,
     /// How jobs that are ordered from now on treat their trees.
     pub(crate) tree: TreeOptions,
     generation: u64,
@@ -135,6 +137,7 @@ impl Node {
             rdma: None,
             filters: Vec::new(),
             privileged: false,
+            peer_bytes_per_s: 0,
             tree: TreeOptions::NONE,
             generation: 0,
             shape,
@@ -218,6 +221,7 @@ impl Node {
                 name: peer.name.as_bytes(),
                 fingerprint: peer.fingerprint,
                 address: peer.address.as_bytes(),
+                pacing_bytes_per_s: self.peer_bytes_per_s,
             })
         }));
         let (tunnels, allow) = (self.tunnels.clone(), self.allow.clone());

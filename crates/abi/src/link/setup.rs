@@ -156,6 +156,8 @@ records! {
         pub fingerprint: [u8; 32],
         /// `host:port` to dial; empty = it only dials us.
         pub address: &'a [u8],
+        /// Ceiling of all lanes to it together; 0 = none but that of [`Transport`].
+        pub pacing_bytes_per_s: u64,
     }
 
     /// A directory that peers may use.
