@@ -152,11 +152,18 @@ fn a_wrong_configuration_is_78() {
 }
 
 #[test]
-fn cancelling_asks_once() {
+fn cancelling_pausing_and_resuming_ask_once() {
     let daemon =
         Daemon::start(|_: &Request, stream| answer(stream, "202 Accepted", &fixture("transfer.json")));
-    let ran = daemon.run(&["transfers", "cancel", "7"]);
-    assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let lines: Vec<String> = daemon.requests.try_iter().map(|request| request.line).collect();
-    assert_eq!(lines, ["DELETE /api/v1/dwcp/transfers/7"]);
+    let expected: [(&[&str], &str); 3] = [
+        (&["transfers", "cancel", "7"], "DELETE /api/v1/dwcp/transfers/7"),
+        (&["pause", "7"], "POST /api/v1/dwcp/transfers/7/pause"),
+        (&["resume", "7"], "POST /api/v1/dwcp/transfers/7/resume"),
+    ];
+    for (arguments, line) in expected {
+        let ran = daemon.run(arguments);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let lines: Vec<String> = daemon.requests.try_iter().map(|request| request.line).collect();
+        assert_eq!(lines, [line]);
+    }
 }
