@@ -15,6 +15,7 @@ fn node() -> Daemon {
             "GET /api/v1/dwcp/flows" => fixture("flows.json"),
             "GET /api/v1/dwcp/kernel" => fixture("kernel.json"),
             "GET /api/v1/dwcp/debug/transport?mode=rdma" => fixture("transport.json"),
+            "GET /api/v1/dwcp/debug/latency?peer=berlin" => fixture("latency.json"),
             "GET /api/v1/dwcp/transfers/7" => fixture("transfer.json"),
             "GET /api/v1/dwcp/transfers" | "GET /api/v1/dwcp/transfers?limit=50" => {
                 let transfer = fixture("transfer.json");
@@ -58,6 +59,7 @@ fn documents_for_people() {
         ("flows-all.txt", &["flows", "--all", "--class", "bulk"]),
         ("debug-ebpf.txt", &["debug", "ebpf"]),
         ("debug-rdma.txt", &["debug", "transport", "--mode=rdma"]),
+        ("debug-latency.txt", &["debug", "latency", "--trace", "berlin"]),
         ("path.txt", &["path", "berlin"]),
         ("path-unknown.txt", &["path", "rome"]),
         ("transfers.txt", &["transfers"]),
@@ -77,7 +79,8 @@ fn documents_for_people() {
 fn the_runbook_shows_what_is_printed() {
     let runbook = include_str!("../../docs/runbook.md");
     let [flows, programs] = [include_str!("golden/flows.txt"), include_str!("golden/debug-ebpf.txt")];
-    for shown in [flows, programs, include_str!("golden/debug-rdma.txt")] {
+    let transport = [include_str!("golden/debug-rdma.txt"), include_str!("golden/debug-latency.txt")];
+    for shown in [flows, programs].into_iter().chain(transport) {
         assert!(runbook.contains(shown), "docs/runbook.md shows something else than:\n{shown}");
     }
 }
@@ -98,6 +101,7 @@ fn documents_for_programs_name_their_type() {
         (&["flows", "--json"], "dwcp.flows/1"),
         (&["debug", "ebpf", "--json"], "dwcp.kernel/1"),
         (&["debug", "transport", "--mode=rdma", "--json"], "dwcp.transport/1"),
+        (&["debug", "latency", "berlin", "--json"], "dwcp.latency/1"),
         (&["path", "berlin", "--json"], "dwcp.peers/1"),
         (&["transfers", "--json"], "dwcp.transfers/1"),
         (&["transfers", "list", "--json"], "dwcp.transfers/1"),

@@ -24,7 +24,7 @@ pub(crate) use cluster::{Cluster, ClusterSelf};
 pub(crate) use config::Config;
 pub(crate) use host::{Analyze, Compress, Tune};
 pub(crate) use node::{
-    CircuitBreaker, Debug, Doctor, Events, Flows, HostRole, Level, Report, Stats, StatsSubject,
+    CircuitBreaker, Debug, DebugLatency, Doctor, Events, Flows, HostRole, Level, Report, Stats, StatsSubject,
     StatusArguments, Top, TransportMode, WaitFor,
 };
 pub(crate) use peers::{Ping, Tunnel};

@@ -65,8 +65,21 @@ pub(crate) enum Debug {
     Ebpf,
     /// What lanes can go over, and why not: devices, addresses, modules, limits; exits 1 where it is not usable
     Transport(DebugTransport),
+    /// Where the time of chunks goes: one of 16 in each direction is timed from stage to stage, always
+    Latency(DebugLatency),
     /// How the members of the cluster agree; exits 1 while they do not
     Consensus,
+}
+
+/// Arguments of `debug latency`.
+#[derive(Debug, Args)]
+pub(crate) struct DebugLatency {
+    /// Also show the last chunks one by one, stage by stage
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// Only chunks of this transfer, or to and from this peer
+    #[arg(value_name = "JOB|PEER")]
+    pub(crate) subject: Option<String>,
 }
 
 /// Arguments of `debug transport`.

@@ -1,4 +1,6 @@
 //! `dwcp debug`: the node's parts in detail.
+mod latency;
+
 use dwcp_api::{KernelEntry, TransportReport};
 
 use crate::arguments::{Debug, TransportMode};
@@ -13,6 +15,7 @@ pub(super) async fn run(context: &Context, part: &Debug) -> Result<Code, Failure
         Debug::Transport(wanted) => match wanted.mode {
             TransportMode::Rdma => rdma(context).await,
         },
+        Debug::Latency(wanted) => latency::run(context, wanted).await,
         Debug::Consensus => super::cluster::debug(context).await,
     }
 }

@@ -13,6 +13,7 @@ mod documents;
 mod events;
 mod guard;
 mod kernel;
+mod latency;
 mod listeners;
 mod node;
 mod openapi;
@@ -143,6 +144,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(kernel::flows))
         .routes(routes!(kernel::kernel))
         .routes(routes!(transport::transport))
+        .routes(routes!(latency::latency))
         .routes(routes!(ping::ping))
         .routes(routes!(node::components))
         .routes(routes!(node::compression))

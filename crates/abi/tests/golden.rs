@@ -73,6 +73,25 @@ fn worker_statistics() {
 }
 
 #[test]
+fn timed_chunks() {
+    let mut text = format!("page {TRACES_PAGE_BYTES}\nsent {SENT_STAGES:?}\nreceived {RECEIVED_STAGES:?}\n");
+    let words: Vec<_> = (0..TRACES_PAGE_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
+    let mut figures = TraceFigures::default();
+    figures.add(&TraceRecord {
+        received: true,
+        foreign: true,
+        peer_crc: 1,
+        job: 2,
+        ended_ns: 3,
+        bytes: 4,
+        stages_ns: [5, 6, 7, 8, 9, 10, 11],
+    });
+    TracesWriter::attach(&words[..]).publish(&figures);
+    text += &dump(&words);
+    demand("timed_chunks.txt", &text);
+}
+
+#[test]
 fn node_statistics() {
     use dwcp_abi::bpf::{Class, Counter, Direction};
     let mut text = format!("page {NODE_PAGE_BYTES}\ncounters at most {NODE_COUNTERS_MAX}\n");

@@ -11,6 +11,7 @@ pub mod client;
 mod cluster;
 mod config;
 mod health;
+mod latency;
 mod node;
 mod path_text;
 pub mod paths;
@@ -45,6 +46,7 @@ pub use health::{
     BreakerState, ComponentHealth, ComponentState, Components, ConfigurationStatus, Health, HealthStatus,
     LatencyMs, Live, PartHealth, Performance, Ready, RecentError,
 };
+pub use latency::{ChunkTimes, LatencyBreakdown, LatencyQuery, LatencyReport, StageTimes};
 pub use node::{
     ComponentFigures, ComponentList, CompressionStats, DrainStatus, EventList, EventQuery, LogLines,
     ModeDocument, NodeEvent,

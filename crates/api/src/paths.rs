@@ -23,6 +23,8 @@ pub const FLOWS: &str = "/api/v1/dwcp/flows";
 pub const KERNEL: &str = "/api/v1/dwcp/kernel";
 /// The [`crate::TransportReport`] document; `mode` says of which.
 pub const DEBUG_TRANSPORT: &str = "/api/v1/dwcp/debug/transport";
+/// The [`crate::LatencyReport`] document; `job` and `peer` narrow it.
+pub const DEBUG_LATENCY: &str = "/api/v1/dwcp/debug/latency";
 /// The [`crate::PeerList`] document.
 pub const PEERS: &str = "/api/v1/dwcp/peers";
 /// The [`crate::ConfigDocument`].
@@ -107,10 +109,11 @@ pub const CONSENSUS_SUSPECTS_PATTERN: &str = "/api/v1/dwcp/consensus/{group}/byz
 pub const PING_PATTERN: &str = "/api/v1/dwcp/peers/{name}/ping";
 
 /// Every path without a number in it.
-pub const ALL: [&str; 37] = [
+pub const ALL: [&str; 38] = [
     FLOWS,
     KERNEL,
     DEBUG_TRANSPORT,
+    DEBUG_LATENCY,
     HEALTH,
     READY,
     LIVE,

@@ -12,8 +12,8 @@ use dwcp_abi::link::{Attach, Attached, ENVELOPE_MAX, LINK_VERSION, Setup, envelo
 use dwcp_abi::shm::{
     COMMAND_RING, Consumer, EVENT_RING, Features, FeaturesWriter, Flows, FlowsWriter, NODE_FEATURES,
     NODE_FLOWS, NODE_KERNEL, NODE_STATS, NodeFigures, NodeStatsWriter, PageError, Producer, RegionError,
-    RegionKind, RingError, Section, WORKER_STATS, WORKERS_MAX, WorkerSnapshot, WorkerStatsWriter,
-    check_header, write_header,
+    RegionKind, RingError, Section, Traces, TracesWriter, WORKER_STATS, WORKER_TRACES, WORKERS_MAX,
+    WorkerSnapshot, WorkerStatsWriter, check_header, write_header,
 };
 
 use crate::doorbell::{Doorbell, DoorbellError};
@@ -230,6 +230,20 @@ impl WorkerRegion {
     /// [`PageError::Torn`] where the worker died while writing or misbehaves.
     pub fn stats(&self) -> Result<WorkerSnapshot, PageError> {
         WorkerSnapshot::read(self.part(&WORKER_STATS))
+    }
+
+    /// The worker's end of the chunks that it timed.
+    #[must_use]
+    pub fn traces_writer(&self) -> TracesWriter<Part> {
+        TracesWriter::attach(self.part(&WORKER_TRACES))
+    }
+
+    /// A consistent copy of the chunks that the worker timed.
+    ///
+    /// # Errors
+    /// [`PageError::Torn`] where the worker died while writing or misbehaves.
+    pub fn traces(&self) -> Result<Traces, PageError> {
+        Traces::read(self.part(&WORKER_TRACES))
     }
 }
 

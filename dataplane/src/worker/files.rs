@@ -13,6 +13,7 @@ use nix::sys::uio::{pread, pwrite};
 
 use super::Worker;
 use super::layout;
+use super::timing::Over;
 use super::token::Token;
 use crate::baselines::{Against, FileBaseline};
 use crate::tree::Partial;
@@ -153,6 +154,7 @@ impl Worker {
             return self.engine_input(Input::Read { task, result: Err(Code::Io) });
         };
         self.file_tasks.insert(task, FileTask { file, length, offset, buffer, object_size, hash: [0; 32] });
+        self.timing.reads(buffer);
         let span = layout::data(buffer, length);
         match path {
             Path::Ring(handle) => self.proactor.read_at(handle, offset, span, Token::Read(task).pack()),
@@ -168,8 +170,11 @@ impl Worker {
         self.release_handle(chunk.file);
         let result = match result {
             Ok(count) if count == chunk.length => {
+                self.timing.over(chunk.buffer, Over::Read);
                 let bytes = self.proactor.bytes(layout::data(chunk.buffer, chunk.length));
-                Ok(SubtreeDigests::leaf(bytes, chunk.offset, chunk.object_size))
+                let hash = SubtreeDigests::leaf(bytes, chunk.offset, chunk.object_size);
+                self.timing.over(chunk.buffer, Over::HashRead);
+                Ok(hash)
             }
             // Shorter than it was when it was found.
             Ok(_) => Err(Code::Changed),
@@ -198,8 +203,10 @@ impl Worker {
             let hash = SubtreeDigests::leaf(&ZERO_CHUNK[..length as usize], offset, object_size);
             return self.engine_input(Input::Written { task, result: Ok(hash), text: "" });
         }
+        self.timing.over(buffer, Over::Place);
         let span = layout::data(buffer, length);
         let hash = SubtreeDigests::leaf(self.proactor.bytes(span), offset, object_size);
+        self.timing.over(buffer, Over::HashWritten);
         self.file_tasks.insert(task, FileTask { file, length, offset, buffer, object_size, hash });
         match path {
             Path::Ring(handle) => self.proactor.write_at(handle, offset, span, Token::Write(task).pack()),
@@ -213,7 +220,10 @@ impl Worker {
     pub(super) fn chunk_written(&mut self, task: TaskId, result: Result<u32, Errno>) {
         let Some(chunk) = self.file_tasks.remove(&task) else { return };
         match result {
-            Ok(count) if count == chunk.length => self.note_written(chunk.file, chunk.offset),
+            Ok(count) if count == chunk.length => {
+                self.timing.over(chunk.buffer, Over::Write);
+                self.note_written(chunk.file, chunk.offset);
+            }
             Ok(_) | Err(_) => self.write_failed(chunk.file),
         }
         self.release_handle(chunk.file);

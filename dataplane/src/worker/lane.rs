@@ -12,6 +12,8 @@ use crate::record::{Opener, Sealer};
 /// A lane of this worker.
 pub(super) struct Lane {
     pub(super) peer: PeerId,
+    /// Checksum of the peer's name, by which control knows it.
+    pub(super) peer_crc: u32,
     pub(super) socket: Handle,
     /// Receives headers and small frames, or ciphertext.
     pub(super) inbound: BufferId,

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use dwcp_abi::shm::WorkerCounter as Counter;
-use dwcp_abi::wire::Code;
+use dwcp_abi::wire::{Code, checksum};
 use dwcp_engine::{Congestion, Input, LaneEnd, LaneId};
 use dwcp_sys::proactor::Handle;
 use dwcp_sys::socket::{Keepalive, set_keepalive, set_user_timeout};
@@ -60,6 +60,7 @@ impl Worker {
         let encrypted = keys.is_some();
         let lane = Lane {
             peer,
+            peer_crc: checksum(&peer_name.0),
             socket,
             inbound,
             outbound,
@@ -158,6 +159,7 @@ impl Worker {
             return;
         }
         let Some(lane) = self.lanes.remove(&id) else { return };
+        self.timing.forget_lane(id);
         self.free_small.extend([lane.inbound, lane.outbound]);
         self.free_lanes.push(id);
         self.starved.retain(|&starved| starved != id);

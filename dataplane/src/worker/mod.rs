@@ -10,6 +10,7 @@ mod outputs;
 mod pace;
 mod receive;
 mod report;
+mod timing;
 mod token;
 mod transmit;
 mod turn;
@@ -115,6 +116,7 @@ pub(crate) struct Worker {
     /// The plan that the codecs were made for.
     coding_generation: u64,
     figures: WorkerFigures,
+    timing: timing::Timing,
     report: Report,
     scratch: Vec<u8>,
     completions: Vec<Completion>,
@@ -244,6 +246,7 @@ impl Worker {
             moved: HashMap::new(),
             coding_generation: 0,
             figures: WorkerFigures::default(),
+            timing: timing::Timing::default(),
             report,
             scratch: vec![0; SCRATCH_BYTES],
             completions: Vec::with_capacity(256),

@@ -16,6 +16,7 @@ use super::Worker;
 use super::differences::Unmade;
 use super::lane::{Guard, Keys, Lane, Reception};
 use super::layout::{self, SMALL_BYTES};
+use super::timing::{About, Over};
 use super::token::Token;
 use crate::record::{HEADER_LENGTH, Opened, Opener};
 
@@ -210,6 +211,9 @@ impl Worker {
             return self.lose_lane(id, Code::Protocol, "the peer sent a task without its head");
         }
         lane.reception = Reception::Starving { header };
+        if header.kind == FrameKind::Chunk {
+            self.timing.announced(id);
+        }
         self.engine_input(Input::TaskHeader { lane: id, header });
     }
 
@@ -222,6 +226,9 @@ impl Worker {
             self.figures.add(Counter::CrcFailures, 1);
             return self.lose_lane(id, Code::Integrity, "a frame's checksum does not match");
         }
+        if header.kind == FrameKind::Ack {
+            self.timing.acknowledged(id, payload);
+        }
         let now = self.clock.nanoseconds(Instant::now());
         self.engine.handle(now, Input::Frame { lane: id, header, payload });
     }
@@ -229,6 +236,8 @@ impl Worker {
     fn task_complete(&mut self, id: LaneId, header: FrameHeader, buffer: Large) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.reception = Reception::Header { have: 0 };
+        let peer_crc = lane.peer_crc;
+        self.timing.received(id);
         let start = layout::payload_start(header.kind);
         let payload =
             self.proactor.bytes(Span { buffer: layout::large(buffer), start, length: header.length });
@@ -252,6 +261,7 @@ impl Worker {
             Err(error) => return self.refuse_task(id, &error.to_string()),
         };
         self.figures.add(Counter::ChunksReceived, 1);
+        self.timing.over(buffer, Over::Check);
         if head.codec == Codec::Block {
             let file = self.engine.target_file(id, &header, head.object);
             match self.decode_chunk(file, &head, buffer, header.length - CHUNK_HEAD_BYTES as u32) {
@@ -262,6 +272,9 @@ impl Worker {
                 Err(Unmade::Nonsense(why)) => return self.refuse_task(id, &why),
             }
         }
+        self.timing.over(buffer, Over::Decode);
+        let FrameHeader { job, flags, sequence, .. } = header;
+        self.timing.is_of(buffer, About { lane: id, peer_crc, job, flags, sequence, bytes: head.length });
         self.engine_input(Input::Chunk { lane: id, header, head, buffer });
     }
 
@@ -274,6 +287,7 @@ impl Worker {
     pub(super) fn receive_into(&mut self, id: LaneId, buffer: Large) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Reception::Starving { header } = lane.reception else { return };
+        self.timing.received_into(id, buffer);
         lane.reception = Reception::Task { header, buffer, have: 0 };
         if lane.keys.is_some() {
             self.open_records(id);

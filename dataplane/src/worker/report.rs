@@ -9,7 +9,7 @@ use dwcp_abi::link::{
     Ping, Pong, RingReset, SendJob, SnapshotEnd, strings,
 };
 use dwcp_abi::shm::{Consumer, Producer, PushError, RECORD_BYTES_MAX};
-use dwcp_abi::shm::{WorkerCounter as Counter, WorkerFigures, WorkerStatsWriter};
+use dwcp_abi::shm::{TraceFigures, TracesWriter, WorkerCounter as Counter, WorkerFigures, WorkerStatsWriter};
 use dwcp_abi::wire::JOB_CHANGES_BYTES_MAX;
 use dwcp_engine::{Input, JobKey, Owner};
 use dwcp_sys::doorbell::Doorbell;
@@ -26,6 +26,7 @@ pub(super) struct Report {
     commands: Consumer<Part>,
     events: Producer<Part>,
     stats: WorkerStatsWriter<Part>,
+    traces: TracesWriter<Part>,
     command_doorbell: OwnedFd,
     event_doorbell: Doorbell,
     must_ring: bool,
@@ -56,6 +57,7 @@ impl Report {
             commands: link.region.command_consumer()?,
             events: link.region.event_producer()?,
             stats: link.region.stats_writer(),
+            traces: link.region.traces_writer(),
             command_doorbell: clone(&link.command_doorbell)?,
             event_doorbell,
             must_ring: false,
@@ -85,6 +87,10 @@ impl Report {
     pub(super) fn publish(&mut self, figures: &WorkerFigures) {
         self.stats.publish(figures);
         self.retry();
+    }
+
+    pub(super) fn show_traces(&mut self, traces: &TraceFigures) {
+        self.traces.publish(traces);
     }
 
     /// Rings control's doorbell if anything was said while it slept.

@@ -13,6 +13,7 @@ use dwcp_sys::proactor::{BufferId, Errno, Span};
 use super::Worker;
 use super::lane::{Guard, Sending, Waiting};
 use super::layout::{self, DATA, LARGE_BYTES, SMALL_BYTES};
+use super::timing::About;
 use super::token::Token;
 use crate::record::sealed_length;
 
@@ -87,6 +88,11 @@ impl Worker {
     ) {
         if head.codec == Codec::Hole {
             return self.send_hole(id, about, head);
+        }
+        if let Some(lane) = self.lanes.get(&id) {
+            let ((job, flags, sequence), peer_crc) = (about, lane.peer_crc);
+            let about = About { lane: id, peer_crc, job, flags, sequence, bytes: head.length };
+            self.timing.codes(buffer, about);
         }
         let length = head.length as u32;
         if let Some(coded) = self.code_chunk(id, (about.0, file), &head, layout::data(buffer, length)) {
@@ -228,6 +234,7 @@ impl Worker {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.sending = Some(Sending { bytes: span.length, staging, since: self.now });
         lane.last_used = self.now;
+        self.timing.sends(id);
         self.proactor.send_all(lane.socket, span, Token::Send(id).pack());
     }
 
@@ -247,6 +254,7 @@ impl Worker {
                     self.figures.add(Counter::RdmaBytesSent, u64::from(count));
                 }
                 self.figures.observe_send_latency_ns(latency_ns);
+                self.timing.sent(id);
                 if lane_closing {
                     self.finish_closing(id);
                 } else {

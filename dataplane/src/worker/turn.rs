@@ -113,6 +113,9 @@ impl Worker {
         self.level_figures();
         self.figures.set(Counter::HeartbeatNs, monotonic_ns());
         self.report.publish(&self.figures);
+        if let Some(traces) = self.timing.take_news() {
+            self.report.show_traces(traces);
+        }
     }
 }
 
@@ -128,7 +131,7 @@ impl Worker {
 }
 
 /// The monotonic clock of the host, which control reads as well.
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let clock = nix::time::ClockId::CLOCK_MONOTONIC;
     nix::time::clock_gettime(clock)
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)

@@ -97,6 +97,37 @@ fn assert_same(source: &Path, arrived: &Path) {
     }
 }
 
+/// Both ends time chunks of a transfer that runs, and the stages of each are its time.
+#[test]
+fn the_stages_of_live_chunks_add_up_at_both_ends() {
+    let scene = Scene::new();
+    let job = scene.sender.transfer().unwrap()["id"].to_string();
+    for (node, direction, peer, query) in [
+        (&scene.sender, "sent", "east", format!("job={job}&peer=east")),
+        (&scene.receiver, "received", "west", "peer=west".to_owned()),
+    ] {
+        let part = node.until("chunks are timed", || {
+            let report = node.get(&format!("/api/v1/dwcp/debug/latency?{query}"))?;
+            let report: Value = serde_json::from_str(&report).unwrap();
+            (report[direction]["chunks"].as_u64() > Some(0)).then(|| report[direction].clone())
+        });
+        let ns = |value: &Value| value.as_u64().unwrap();
+        let stages = part["stages"].as_array().unwrap();
+        assert_eq!(
+            stages.iter().map(|stage| ns(&stage["sum_ns"])).sum::<u64>(),
+            ns(&part["total"]["sum_ns"])
+        );
+        for chunk in part["latest"].as_array().unwrap() {
+            assert_eq!(chunk["peer"], peer);
+            let stages: Vec<u64> = chunk["stages_ns"].as_array().unwrap().iter().map(ns).collect();
+            assert_eq!(stages.iter().sum::<u64>(), ns(&chunk["total_ns"]));
+            // Hashing half a megabyte, and moving it, take time everywhere.
+            assert!(ns(&chunk["bytes"]) > 0 && stages.iter().filter(|ns| **ns > 0).count() >= 4, "{chunk}");
+        }
+    }
+    scene.assert_arrives();
+}
+
 /// A restart of control, as an upgrade makes one, and its death.
 #[test]
 fn control_ended_in_mid_transfer_comes_back_and_reports_the_end() {

@@ -6,6 +6,7 @@ use super::flows::FLOWS_PAGE_BYTES;
 use super::node::{FEATURES_PAGE_BYTES, NODE_PAGE_BYTES};
 use super::ring::RING_HEADER_BYTES;
 use super::stats::WORKER_PAGE_BYTES;
+use super::traces::TRACES_PAGE_BYTES;
 
 /// A part of a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +164,7 @@ fn header(kind: RegionKind, instance: u64) -> impl Iterator<Item = (&'static str
 pub const REGION_MAGIC: u64 = u64::from_le_bytes(*b"DWCPSHM\0");
 
 /// Version of every layout in this module and below: any change of one raises it.
-pub const SHM_VERSION: u64 = 3;
+pub const SHM_VERSION: u64 = 4;
 
 /// Most workers of a dataplane: their descriptors, three each and one for the node, fit one message of at most 253
 /// (SCM_MAX_FD, include/net/scm.h).
@@ -187,6 +188,8 @@ pub const COMMAND_RING: Section =
     Section::after("commands", &WORKER_STATS, RING_HEADER_BYTES + COMMAND_RING_BYTES);
 /// Events, worker to control.
 pub const EVENT_RING: Section = Section::after("events", &COMMAND_RING, RING_HEADER_BYTES + EVENT_RING_BYTES);
+/// Chunks that a worker timed; the worker writes.
+pub const WORKER_TRACES: Section = Section::after("traces", &EVENT_RING, TRACES_PAGE_BYTES);
 
 /// Statistics page of the node; the dataplane's main thread writes.
 pub const NODE_STATS: Section = Section::after("stats", &HEADER, NODE_PAGE_BYTES);
@@ -198,10 +201,10 @@ pub const NODE_KERNEL: Section = Section::after("kernel", &NODE_FEATURES, FEATUR
 /// Busiest flows; the dataplane's main thread writes.
 pub const NODE_FLOWS: Section = Section::after("flows", &NODE_KERNEL, FLOWS_PAGE_BYTES);
 
-const WORKER_SECTIONS: [Section; 3] = [WORKER_STATS, COMMAND_RING, EVENT_RING];
+const WORKER_SECTIONS: [Section; 4] = [WORKER_STATS, COMMAND_RING, EVENT_RING, WORKER_TRACES];
 const NODE_SECTIONS: [Section; 4] = [NODE_STATS, NODE_FEATURES, NODE_KERNEL, NODE_FLOWS];
 
-const _: () = assert!(RegionKind::Worker(0).region_bytes() == 409_600);
+const _: () = assert!(RegionKind::Worker(0).region_bytes() == 425_984);
 const _: () = assert!(RegionKind::Node.region_bytes() == 61_440);
 const _: () = assert!(3 * WORKERS_MAX < 253);
 

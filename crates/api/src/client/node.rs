@@ -7,8 +7,8 @@ use super::{Client, ClientError, check, percent_encode, to_json};
 use crate::{
     AuditList, BackupVerdict, BreakerReset, CertificateList, CircuitBreakers, ComponentList, ConfigChange,
     ConfigDocument, Document, DrainStatus, EventList, EventQuery, FlowList, Health, KernelReport, KeyCreated,
-    KeyList, KeyRequest, LogLines, PingAnswer, TokenIssued, TokenKeyList, TokenRequest, TransportReport,
-    TunnelAnswer, TunnelList, TunnelRequest, paths,
+    KeyList, KeyRequest, LatencyQuery, LatencyReport, LogLines, PingAnswer, TokenIssued, TokenKeyList,
+    TokenRequest, TransportReport, TunnelAnswer, TunnelList, TunnelRequest, paths,
 };
 
 impl Client {
@@ -88,6 +88,17 @@ impl Client {
     /// Any [`ClientError`].
     pub async fn rdma(&self) -> Result<TransportReport, ClientError> {
         self.document(&format!("{}?mode=rdma", paths::DEBUG_TRANSPORT)).await
+    }
+
+    /// `GET /api/v1/dwcp/debug/latency`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Problem`] where there is no such peer.
+    pub async fn latency(&self, query: &LatencyQuery) -> Result<LatencyReport, ClientError> {
+        let job = query.job.map(|job| format!("job={job}"));
+        let peer = query.peer.as_ref().map(|peer| format!("peer={}", percent_encode(peer)));
+        let query: Vec<String> = job.into_iter().chain(peer).collect();
+        self.document(&format!("{}?{}", paths::DEBUG_LATENCY, query.join("&"))).await
     }
 
     /// `GET /health?verbose=true`; an unhealthy node answers too.
