@@ -4,6 +4,7 @@ mod arguments;
 mod commands;
 mod configuration;
 mod context;
+mod cores;
 mod doctor;
 mod endpoint;
 mod exit;

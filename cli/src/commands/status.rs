@@ -2,13 +2,14 @@
 use std::time::Duration;
 
 use dwcp_api::client::{Client, ClientError};
-use dwcp_api::{CoreFigures, DataplaneStatus, Health, HealthStatus, Status};
+use dwcp_api::{DataplaneStatus, Health, HealthStatus, Status};
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::cores::{self, Column};
 use crate::exit::{Code, Failure};
 use crate::output::{self, Colour, Tone, plain};
-use crate::table::{Side, Table};
+use crate::table::Side;
 use crate::units;
 
 pub(super) async fn run(context: &Context, watch: Option<Duration>) -> Result<Code, Failure> {
@@ -107,7 +108,7 @@ fn render(status: &Status, health: &Health, colour: Colour) -> String {
     }
     if !status.cores.is_empty() {
         text.push('\n');
-        text.push_str(&cores(&status.cores));
+        text.push_str(&cores::table(&status.cores, &TOTALS));
     }
     text
 }
@@ -150,31 +151,14 @@ fn dataplane_text(dataplane: &DataplaneStatus, colour: Colour) -> String {
     format!("{}, pid {pid}, {workers}, {restarts}", colour.paint(Tone::Good, "connected"))
 }
 
-fn cores(cores: &[CoreFigures]) -> String {
-    let mut table = Table::new(&[
-        ("WORKER", Side::Right),
-        ("CPU", Side::Right),
-        ("LANES", Side::Right),
-        ("SENDING", Side::Right),
-        ("RECEIVING", Side::Right),
-        ("SENT", Side::Right),
-        ("RECEIVED", Side::Right),
-        ("BUSY", Side::Right),
-    ]);
-    for core in cores {
-        table.row([
-            core.worker.to_string(),
-            core.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string()),
-            core.lanes.to_string(),
-            units::rate(core.send_rate_bytes_per_s),
-            units::rate(core.receive_rate_bytes_per_s),
-            units::bytes(core.bytes_sent),
-            units::bytes(core.bytes_received),
-            core.busy_ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.0} %", ratio * 100.0)),
-        ]);
-    }
-    table.render()
-}
+/// What cores did since they started, and how busy they are.
+const TOTALS: [Column; 3] = [
+    ("SENT", Side::Right, |core| units::bytes(core.bytes_sent)),
+    ("RECEIVED", Side::Right, |core| units::bytes(core.bytes_received)),
+    ("BUSY", Side::Right, |core| {
+        core.busy_ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.0} %", ratio * 100.0))
+    }),
+];
 
 /// Home, and clear to the end of the screen.
 const CLEAR: &str = "\x1b[H\x1b[J";

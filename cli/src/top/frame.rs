@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 
 use dwcp_api::{CoreFigures, Health, HealthStatus, PeerFigures, Status, Transfer};
 
+use crate::cores::{self, Column};
 use crate::output::{Colour, Tone, plain};
 use crate::table::{Side, Table};
 use crate::units;
@@ -91,7 +92,7 @@ impl View {
         lines.push(trace("RECEIVING", &self.receiving, size.width));
         // Cores and peers leave at least half of the screen to transfers.
         let room = size.height.saturating_sub(9) / 2;
-        section(lines, &cores(&status.cores), room.div_ceil(2));
+        section(lines, &cores::table(&status.cores, &[BUSY]), room.div_ceil(2));
         section(lines, &peer_table(peers), room.div_ceil(2));
         section(lines, &transfer_table(transfers), usize::MAX);
     }
@@ -127,27 +128,8 @@ fn bar(rate: u64, peak: u64) -> char {
     BARS[(eighths as usize).clamp(1, BARS.len()) - 1]
 }
 
-fn cores(cores: &[CoreFigures]) -> String {
-    let mut table = Table::new(&[
-        ("WORKER", Side::Right),
-        ("CPU", Side::Right),
-        ("LANES", Side::Right),
-        ("SENDING", Side::Right),
-        ("RECEIVING", Side::Right),
-        ("BUSY", Side::Left),
-    ]);
-    for core in cores {
-        table.row([
-            core.worker.to_string(),
-            core.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string()),
-            core.lanes.to_string(),
-            units::rate(core.send_rate_bytes_per_s),
-            units::rate(core.receive_rate_bytes_per_s),
-            core.busy_ratio.map_or_else(|| "-".to_owned(), gauge),
-        ]);
-    }
-    table.render()
-}
+/// How busy a core is, as a bar.
+const BUSY: Column = ("BUSY", Side::Left, |core| core.busy_ratio.map_or_else(|| "-".to_owned(), gauge));
 
 fn gauge(share: f64) -> String {
     let share = share.clamp(0.0, 1.0);
