@@ -31,6 +31,7 @@ impl Lane {
             credit: CREDIT_INITIAL,
             unacknowledged: VecDeque::new(),
             late: false,
+            used: false,
             asked: None,
             answered: 0,
             deaf: false,
@@ -127,8 +128,12 @@ impl Engine {
 
     /// Whether a lane of this worker leads to the peer and gets on.
     pub(super) fn has_lanes(&self, peer: PeerId) -> bool {
-        let gets_on = |id: &LaneId| matches!(self.lanes.get(id.0 as usize), Some(Some(lane)) if !lane.late);
-        self.peers.get(&peer).is_some_and(|peer| peer.lanes.iter().any(gets_on))
+        self.any_lane(peer, |lane| !lane.late)
+    }
+
+    fn any_lane(&self, peer: PeerId, is: impl Fn(&Lane) -> bool) -> bool {
+        let is = |id: &LaneId| self.lanes.get(id.0 as usize).and_then(Option::as_ref).is_some_and(&is);
+        self.peers.get(&peer).is_some_and(|peer| peer.lanes.iter().any(is))
     }
 
     pub(super) fn lane_closing(&mut self, lane: LaneId) {
@@ -239,6 +244,7 @@ impl Engine {
         }
         let Some(task) = lane.ready.pop_front() else { return };
         lane.sending = Sending::Task(task);
+        lane.used = true;
         let sequence = lane.next_sequence;
         lane.next_sequence += 1;
         lane.unacknowledged.push_back(Owed { sequence, task, since });
@@ -375,18 +381,14 @@ impl Engine {
     pub(super) fn send_whole_frame(&mut self, peer: PeerId, frame: &[u8]) {
         let Some(state) = self.peers.get(&peer) else { return };
         let elsewhere = state.elsewhere.iter().find(|&(_, &lanes)| lanes > 0).map(|(&worker, _)| worker);
-        if (elsewhere.is_none() || self.is_heard(peer)) && self.send_here(peer, frame) {
+        // Where all lanes of this worker stand still, another's carry it.
+        let is_heard = || self.any_lane(peer, |lane| !lane.late && !lane.deaf);
+        if (elsewhere.is_none() || is_heard()) && self.send_here(peer, frame) {
             return;
         }
         if let Some(worker) = elsewhere {
             self.tell(worker, Tell::Send { peer, frame: frame.to_vec() });
         }
-    }
-
-    /// Whether a lane of this worker carries what is said on it, as far as is known.
-    fn is_heard(&self, peer: PeerId) -> bool {
-        let heard = |id: &LaneId| matches!(self.lanes.get(id.0 as usize), Some(Some(lane)) if !lane.late && !lane.deaf);
-        self.peers.get(&peer).is_some_and(|peer| peer.lanes.iter().any(heard))
     }
 
     /// Sends a frame on a lane of this worker. False when there is none: a frame that came from another worker is
@@ -404,6 +406,9 @@ impl Engine {
             })
             .map(|(id, _)| id);
         let Some(lane) = shortest else { return false };
+        if let Some(state) = self.lane_mut(lane) {
+            state.used = true;
+        }
         self.append(lane, frame);
         true
     }

@@ -93,6 +93,8 @@ impl Engine {
     /// The peer's process is another one: it knows none of the jobs that the former one had accepted.
     pub(super) fn peer_restarted(&mut self, peer: PeerId) {
         let text = "the peer was started anew";
+        // Its numbers may begin anew as well: what a former process was told is not for this one.
+        self.past.retain(|(job, _, _)| job.peer != peer);
         let sends: Vec<JobKey> = (self.sends.iter())
             .filter(|(job, send)| {
                 // What went ahead is lost with the process that took it.

@@ -124,7 +124,9 @@ struct Lane {
     unacknowledged: VecDeque<Owed>,
     /// Its oldest task is unacknowledged for longer than is usual: it gets no more.
     late: bool,
-    /// Since when it is asked whether it carries anything, while a job of its peer lives.
+    /// Something was sent since it was last asked.
+    used: bool,
+    /// Since when it is asked whether it carries anything.
     asked: Option<Time>,
     /// When it last answered.
     answered: Time,

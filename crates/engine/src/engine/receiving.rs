@@ -135,8 +135,7 @@ impl Engine {
             }
             None => {}
         }
-        let past = self.past.iter().find(|(past, _, _)| *past == job).map(|&(_, attempt, _)| attempt);
-        if job.owner == Owner::Local || past.is_some_and(|past| past >= attempt) {
+        if job.owner == Owner::Local || self.last_word_of(job).is_some_and(|past| past >= attempt) {
             return self.answer_unknown(job, attempt);
         }
         if self.sends.contains_key(&job) {
@@ -171,6 +170,11 @@ impl Engine {
         });
     }
 
+    /// The attempt of a job whose last word is remembered.
+    pub(super) fn last_word_of(&self, job: JobKey) -> Option<u32> {
+        self.past.iter().find(|(past, _, _)| *past == job).map(|&(_, attempt, _)| attempt)
+    }
+
     pub(super) fn receiver_opened(&mut self, job: JobKey, result: Result<(), (Code, &str)>) {
         let Some(receive) = self.receives.get_mut(&job) else { return };
         match result {
@@ -203,7 +207,8 @@ impl Engine {
     pub(super) fn answer_unknown(&mut self, job: JobKey, attempt: u32) {
         self.said_again = self.said_again.wrapping_add(1);
         let past = self.past.iter().find(|(past, _, _)| *past == job);
-        if let Some((_, _, frame)) = past.filter(|&&(_, past, _)| past == attempt) {
+        let past = past.filter(|(_, past, frame)| *past == attempt && !frame.is_empty());
+        if let Some((_, _, frame)) = past {
             let frame = frame.clone();
             return self.send_whole_frame(job.peer, &frame);
         }
@@ -357,11 +362,16 @@ impl Engine {
         };
         bytes.truncate(length);
         self.send_whole_frame(job.peer, &bytes);
+        self.remember(job, attempt, bytes);
+    }
+
+    /// An attempt is over and must not begin again; without a frame nothing more is to be said of it.
+    pub(super) fn remember(&mut self, job: JobKey, attempt: u32, frame: Vec<u8>) {
         self.past.retain(|(past, _, _)| *past != job);
         if self.past.len() == PAST_MAX {
             self.past.pop_front();
         }
-        self.past.push_back((job, attempt, bytes));
+        self.past.push_back((job, attempt, frame));
     }
 
     pub(super) fn abort_receive(&mut self, job: JobKey, code: Code, text: &str) {

@@ -126,6 +126,10 @@ impl Engine {
             // A new attempt of its owner: nobody waits for the former one.
             Some(_) => self.end_send(job, Outcome::Interrupted, String::new()),
             None if self.receives.contains_key(&job) => return,
+            // It was over under this number when the peer asked last, or the peer has not heard why it was given up.
+            None if self.last_word_of(job).is_some_and(|past| past >= attempt) => {
+                return self.answer_unknown(job, attempt);
+            }
             None => {}
         }
         if self.jobs() >= self.config.jobs_max {
@@ -443,6 +447,10 @@ impl Engine {
             self.outputs.push_back(Output::CloseFile { job, object, file: state.file, keep });
         }
         self.outputs.push_back(Output::CloseScanner { job });
+        if job.owner == Owner::Remote && self.last_word_of(job) != Some(send.attempt) {
+            // Its acknowledgements may still be under way: a question for it that is late must not begin it anew.
+            self.remember(job, send.attempt, Vec::new());
+        }
         self.tell_others(&Tell::JobGone { job });
         self.end_turns(job);
         if job.owner == Owner::Local {

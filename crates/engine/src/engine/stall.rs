@@ -89,8 +89,8 @@ impl Engine {
         }
     }
 
-    /// What is said beside tasks is acknowledged by nobody. So lanes are asked for an answer while a job needs them; when one
-    /// does not come, what may have got lost is said again on others.
+    /// What is said beside tasks is acknowledged by nobody. So lanes that were used are asked for an answer while a job lives;
+    /// when none comes, what may have got lost is said again on others.
     fn ask_lanes(&mut self, peer: PeerId) {
         let needed = self.jobs_here().any(|job| job.peer == peer);
         let Some(state) = self.peers.get(&peer).filter(|_| needed) else { return };
@@ -103,9 +103,9 @@ impl Engine {
                     let deaf = now.saturating_sub(asked) > patience;
                     lost |= deaf && !core::mem::replace(&mut lane.deaf, deaf);
                 }
-                None if now.saturating_sub(lane.answered) < ASK_EVERY => {}
+                None if !lane.used || now.saturating_sub(lane.answered) < ASK_EVERY => {}
                 None => {
-                    lane.asked = Some(now);
+                    (lane.asked, lane.used) = (Some(now), false);
                     self.ping(id);
                 }
             }
