@@ -16,6 +16,7 @@ mod rates;
 mod rdma;
 mod resume;
 mod rings;
+mod stall;
 mod stranger;
 mod tunnels;
 mod valve;

@@ -24,6 +24,15 @@ struct Gate {
 impl Valve {
     /// Relays to `target`, at first only so many bytes of what comes from the end that dials.
     pub(crate) fn new(target: &str, bytes: u64) -> Self {
+        Self::over(target, bytes, usize::MAX)
+    }
+
+    /// The same for the first connection only: the others let everything pass.
+    pub(crate) fn of_first(target: &str, bytes: u64) -> Self {
+        Self::over(target, bytes, 1)
+    }
+
+    fn over(target: &str, bytes: u64, gated: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         // What waits in front of the valve must be little against what is sent.
         setsockopt(&listener, sockopt::RcvBuf, &BUFFER_BYTES).unwrap();
@@ -31,10 +40,10 @@ impl Valve {
         let gate = Arc::new(Gate { left: Mutex::new(bytes), changed: Condvar::new() });
         let (shared, target) = (Arc::clone(&gate), target.to_owned());
         thread::spawn(move || {
-            for dialled in listener.incoming().map_while(Result::ok) {
+            for (number, dialled) in listener.incoming().map_while(Result::ok).enumerate() {
                 // Nobody there: the end that dials sees its connection closed.
                 let Ok(accepted) = TcpStream::connect(&target) else { continue };
-                relay(&dialled, &accepted, Some(Arc::clone(&shared)));
+                relay(&dialled, &accepted, (number < gated).then(|| Arc::clone(&shared)));
                 relay(&accepted, &dialled, None);
             }
         });
