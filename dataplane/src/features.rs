@@ -11,13 +11,16 @@ use dwcp_abi::shm::{FlowRecord, NodeCounter, NodeFigures, ProgramFlag};
 use dwcp_sys::link::{Link, NodeRegion};
 use dwcp_sys::proactor::Backend;
 
-use crate::bpf::{Interfaces, Options, Policy, Programs, Report, Unavailable, object_candidates};
+use crate::bpf::{Interfaces, Loading, Options, Policy, Programs, Report, Unavailable};
 use crate::worker::WorkerUp;
 
 /// Programs in the kernel.
-#[derive(Default)]
 pub struct Kernel {
+    objects: Vec<PathBuf>,
+    node: String,
     programs: Option<Programs>,
+    /// Programs that are being loaded, for the policy that is wanted by then.
+    loading: Option<Loading>,
     policy: Policy,
     /// Of what could not be loaded.
     trouble: Option<Report>,
@@ -25,45 +28,81 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads what the rights allow and puts the policy in force. The lanes of a door that listens at these ports are
-    /// bulk. What outlives this process is pinned under the name of the `node`.
+    /// Nothing is loaded yet; the programs will come from the first of these files that is there.
+    #[must_use]
+    pub fn new(objects: Vec<PathBuf>) -> Self {
+        let policy = Policy::default();
+        let node = String::new();
+        Self { objects, node, programs: None, loading: None, policy, trouble: None, read: None }
+    }
+
+    /// Puts the policy in force, now or when what the rights allow is loaded: see [`Kernel::settle`]. The lanes of a door
+    /// that listens at these ports are bulk. What outlives this process is pinned under the name of the `node`.
     ///
     /// The text for operators comes back.
     pub fn apply(&mut self, policy: &Policy, ports: &[u16], node: &str) -> String {
+        let is_same = self.policy == *policy;
+        self.policy = policy.clone();
+        node.clone_into(&mut self.node);
         if policy.is_off {
             self.programs = None;
             crate::bpf::forget_pins(&pins(node));
             self.trouble = Some(Report::off("ebpf.enabled is false"));
             return "ebpf classifier\toff\tebpf.enabled is false\n".to_owned();
         }
-        if self.programs.is_some() && self.policy == *policy {
-            return self.text();
+        match self.programs.take() {
+            Some(programs) if is_same => {
+                self.programs = Some(programs);
+                self.text()
+            }
+            Some(programs) => self.put_in_force(Ok(programs)),
+            None => self.load(ports),
         }
-        self.policy = policy.clone();
-        match self.load(policy, ports, node) {
-            Ok(()) => self.text(),
+    }
+
+    /// Takes over what has been loaded meanwhile; then the text for operators comes back. Call it often: it costs nothing.
+    pub fn settle(&mut self) -> Option<String> {
+        let loaded = self.loading.as_ref()?.finished()?;
+        self.loading = None;
+        if self.policy.is_off {
+            drop(loaded);
+            // It may have pinned maps after they were forgotten.
+            crate::bpf::forget_pins(&pins(&self.node));
+            return None;
+        }
+        Some(self.put_in_force(loaded))
+    }
+
+    fn load(&mut self, ports: &[u16]) -> String {
+        if self.loading.is_none() {
+            let options = Options {
+                objects: self.objects.clone(),
+                interfaces: Interfaces::External,
+                ports: ports.iter().map(|&port| (port, Class::Bulk)).collect(),
+                pins: Some(pins(&self.node)),
+            };
+            match Loading::start(options) {
+                Ok(loading) => self.loading = Some(loading),
+                Err(error) => return self.put_in_force(Err(error)),
+            }
+        }
+        self.trouble = Some(Report::off(LOADING));
+        format!("ebpf classifier\toff\t{LOADING}\n")
+    }
+
+    fn put_in_force(&mut self, loaded: Result<Programs, Unavailable>) -> String {
+        let applied = loaded.and_then(|mut programs| programs.apply(&self.policy).map(|()| programs));
+        match applied {
+            Ok(programs) => {
+                self.programs = Some(programs);
+                self.text()
+            }
             Err(error) => {
                 tracing::warn!(%error, "packets are not counted by class; everything else works");
-                self.programs = None;
                 self.trouble = Some(error.report());
                 format!("ebpf classifier\toff\t{error}\n")
             }
         }
-    }
-
-    fn load(&mut self, policy: &Policy, ports: &[u16], node: &str) -> Result<(), Unavailable> {
-        let mut programs = match self.programs.take() {
-            Some(programs) => programs,
-            None => Programs::load(Options {
-                objects: object_candidates(),
-                interfaces: Interfaces::External,
-                ports: ports.iter().map(|&port| (port, Class::Bulk)).collect(),
-                pins: Some(pins(node)),
-            })?,
-        };
-        programs.apply(policy)?;
-        self.programs = Some(programs);
-        Ok(())
     }
 
     fn text(&self) -> String {
@@ -179,7 +218,46 @@ fn pins(node: &str) -> (PathBuf, String) {
     (root.unwrap_or_else(|| PathBuf::from(PINS_ROOTS[1])), node.to_owned())
 }
 
+const LOADING: &str = "the kernel still checks the programs";
 /// Flows and the state of the programs are read so often; each reading costs a system call or two per flow.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
 /// Where the unit shows the node's folder, as the user dwcp may not look where it is; then where it is.
 const PINS_ROOTS: [&str; 2] = ["/run/dwcp-bpf", "/sys/fs/bpf/dwcp"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn settled(kernel: &mut Kernel) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(text) = kernel.settle() {
+                return text;
+            }
+            assert!(Instant::now() < deadline, "loading does not end");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_loaded_is_said_when_it_is_done_and_only_where_it_is_still_wanted() {
+        let mut kernel = Kernel::new(vec![PathBuf::from("/nonexistent/object")]);
+        let (on, off) = (Policy::default(), Policy { is_off: true, ..Policy::default() });
+        assert!(kernel.apply(&on, &[], "features-test").contains(LOADING));
+        // Another plan begins no second thread.
+        assert!(kernel.apply(&on, &[], "features-test").contains(LOADING));
+        assert!(settled(&mut kernel).contains("/nonexistent/object"));
+        assert_eq!(kernel.settle(), None);
+        assert!(kernel.apply(&on, &[], "features-test").contains(LOADING));
+        assert!(kernel.apply(&off, &[], "features-test").contains("ebpf.enabled"));
+        let deadline = Instant::now() + PATIENCE;
+        while kernel.loading.is_some() {
+            assert_eq!(kernel.settle(), None);
+            assert!(Instant::now() < deadline, "loading does not end");
+        }
+        assert!(kernel.apply(&on, &[], "features-test").contains(LOADING));
+        assert!(settled(&mut kernel).contains("/nonexistent/object"));
+    }
+}

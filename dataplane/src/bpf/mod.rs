@@ -1,11 +1,12 @@
-//! Loading the kernel programs, following the interfaces, writing the policy, reading counters and flows. One thread of
-//! the dataplane calls it, a few times a second at most; no worker does. Without the rights, the object or the kernel for
+//! Loading the kernel programs, following the interfaces, writing the policy, reading counters and flows. One thread
+//! loads ([`Loading`]), the main thread does the rest, a few times a second at most; no worker does. Without the rights, the object or the kernel for
 //! it there is one line that says why ([`Unavailable`]), and everything else works.
 mod cgroup;
 mod flows;
 mod guard;
 mod interfaces;
 mod links;
+mod loading;
 mod log;
 mod pins;
 mod policy;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use dwcp_abi::bpf::{Class, Counter, Direction};
 pub use flows::FlowReading;
+pub use loading::Loading;
 pub use policy::{GuardMode, GuardPolicy, Policy, Selector};
 pub use programs::Programs;
 pub use report::Report;
@@ -72,6 +74,12 @@ pub enum Unavailable {
         detail: String,
         /// The end of what the verifier said; empty where it was not asked.
         verifier: String,
+    },
+    /// The thread that loads could not.
+    #[error("the thread that loads the kernel programs: {detail}")]
+    NoThread {
+        /// The complaint.
+        detail: String,
     },
     /// A map that was there cannot be read or written.
     #[error("map {map}: {detail}")]

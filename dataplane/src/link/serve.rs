@@ -103,7 +103,7 @@ pub fn serve(paths: &Paths, manager: Manager, stopped: &dyn Fn() -> bool) -> Res
         instance: instance(),
         running: None,
         control: None,
-        figures: Vitals::default(),
+        figures: Vitals::new(),
         listeners: manager.listeners,
         pulse: Pulse::new(Arc::clone(&manager.notifier)),
     };
@@ -127,7 +127,6 @@ struct Server {
     pulse: Pulse,
 }
 
-#[derive(Default)]
 struct Vitals {
     published: Option<Instant>,
     kernel: features::Kernel,
@@ -135,6 +134,13 @@ struct Vitals {
     said_of_kernel: String,
     /// What was last said of them and of RDMA.
     said: String,
+}
+
+impl Vitals {
+    fn new() -> Self {
+        let kernel = features::Kernel::new(crate::bpf::object_candidates());
+        Self { published: None, kernel, said_of_kernel: String::new(), said: String::new() }
+    }
 }
 
 impl Server {
@@ -281,6 +287,9 @@ impl Server {
             return Ok(());
         }
         self.figures.published = Some(Instant::now());
+        if let Some(text) = self.figures.kernel.settle() {
+            self.figures.said_of_kernel = text;
+        }
         self.say_features();
         let Some(running) = &self.running else { return Ok(()) };
         let mut figures = NodeFigures::default();
