@@ -60,6 +60,19 @@ fn systemd_accepts_every_unit() {
 }
 
 #[test]
+fn systemd_accepts_the_example_of_a_drop_in() {
+    let folder = tempfile::tempdir().unwrap();
+    installed(folder.path());
+    let drop_ins = folder.path().join("dwcp-dataplane.service.d");
+    fs::create_dir(&drop_ins).unwrap();
+    fs::copy(sources().join("owners.conf"), drop_ins.join("owners.conf")).unwrap();
+    let unit = folder.path().join("dwcp-dataplane.service");
+    let Some(output) = analyze(&["verify", "--man=no"], &[unit]) else { return };
+    let said = said(&output);
+    assert!(output.status.success() && !said.contains("dwcp"), "{said}");
+}
+
+#[test]
 fn a_wrong_key_would_be_seen() {
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("dwcp-wrong.service");

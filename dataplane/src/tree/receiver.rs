@@ -359,4 +359,4 @@ pub(super) fn error(problem: Problem, path: &[u8], object: Option<u64>) -> TreeE
 const LINKS_BYTES_MAX: usize = 64 << 20;
 const TOO_MANY_LINKS: &str = "the job has too many hard links to be made: send its parts one by one";
 const NO_OWNERS: &str = "owners are not kept: dwcp-dataplane may not give files away; give its service CAP_CHOWN, CAP_FOWNER \
-    and CAP_FSETID, or leave --owner out";
+    and CAP_FSETID, as /usr/share/doc/dwcp/examples/owners.conf does, or leave --owner out";

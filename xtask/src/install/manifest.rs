@@ -75,6 +75,7 @@ pub(super) fn pieces(layout: &Layout) -> Vec<Piece> {
         piece(Content::Generated("zsh"), share.join("zsh/vendor-completions/_dwcp"), 0o644),
         piece(Content::Generated("fish"), share.join("fish/vendor_completions.d/dwcp.fish"), 0o644),
         piece(Content::Default("configs/dwcp.yaml"), PathBuf::from("/etc/dwcp/config.yaml"), 0o640),
+        piece(Content::Template("systemd/owners.conf"), share.join("doc/dwcp/examples/owners.conf"), 0o644),
         piece(
             Content::Template("systemd/dwcp.sysusers"),
             layout.system("sysusers.d").join("dwcp.conf"),
