@@ -209,12 +209,15 @@ impl Engine {
             }
             None => here,
         };
-        let mut carrying = 0;
-        for id in state.lanes.clone() {
+        let lanes = state.lanes.clone();
+        let is_late = |&id: &LaneId| {
+            self.lanes.get(id.0 as usize).is_some_and(|lane| lane.as_ref().is_some_and(|lane| lane.late))
+        };
+        // A lane that has rested begins with a small window: it is no better than one that is late, but better than none.
+        let used = if lanes.iter().take(used).all(is_late) { here } else { used };
+        for (rank, id) in lanes.into_iter().enumerate() {
             let Some(lane) = self.lane_mut(id) else { continue };
-            lane.resting = carrying >= used;
-            // One that is late carries nothing; another takes its place.
-            carrying += usize::from(!lane.late);
+            lane.resting = rank >= used;
             self.offer(id);
         }
     }
