@@ -8,7 +8,7 @@ use crate::valve::Valve;
 
 fn send_past_a_lane_that_stalls(shape: Shape) {
     let listen = address();
-    let valve = Valve::of_first(&listen, 3_000_000);
+    let valve = Valve::of_some(&listen, 3_000_000, 1);
     let (directory, mut sender, mut receiver) = pair_over(shape, &listen, &valve.address);
     for node in [&mut sender, &mut receiver] {
         (node.transport.read_timeout_ms, node.transport.write_timeout_ms) = (60_000, 60_000);

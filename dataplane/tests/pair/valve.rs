@@ -24,15 +24,11 @@ struct Gate {
 impl Valve {
     /// Relays to `target`, at first only so many bytes of what comes from the end that dials.
     pub(crate) fn new(target: &str, bytes: u64) -> Self {
-        Self::over(target, bytes, usize::MAX)
+        Self::of_some(target, bytes, usize::MAX)
     }
 
-    /// The same for the first connection only: the others let everything pass.
-    pub(crate) fn of_first(target: &str, bytes: u64) -> Self {
-        Self::over(target, bytes, 1)
-    }
-
-    fn over(target: &str, bytes: u64, gated: usize) -> Self {
+    /// The same for the first so many connections: the others let everything pass.
+    pub(crate) fn of_some(target: &str, bytes: u64, gated: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         // What waits in front of the valve must be little against what is sent.
         setsockopt(&listener, sockopt::RcvBuf, &BUFFER_BYTES).unwrap();
