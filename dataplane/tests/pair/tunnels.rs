@@ -101,7 +101,7 @@ impl Relay {
                         while let Ok(count @ 1..) = from.read(&mut buffer) {
                             counted.fetch_add(count as u64, Ordering::Relaxed);
                             if slowed.load(Ordering::Relaxed) {
-                                thread::park_timeout(Duration::from_micros(500));
+                                thread::park_timeout(Duration::from_millis(2));
                             }
                             if to.write_all(&buffer[..count]).is_err() {
                                 break;
@@ -243,7 +243,7 @@ fn a_slow_network_carries_less_than_programs_say_where_compression_is_on() {
         let stream = scene.connect();
         let mut reader = stream.try_clone().unwrap();
         let text: Vec<u8> =
-            (0..100_000_u32).flat_map(|row| format!("row {row} of a table\n").into_bytes()).collect();
+            (0..500_000_u32).flat_map(|row| format!("row {row} of a table\n").into_bytes()).collect();
         let expected = text.clone();
         let reading = thread::spawn(move || {
             let mut received = Vec::new();
