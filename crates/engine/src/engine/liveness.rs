@@ -71,7 +71,6 @@ impl Engine {
 
     /// Says again what the receiver may not have heard, or may have answered in vain.
     fn restate(&mut self, job: JobKey) {
-        self.said_again = self.said_again.wrapping_add(1);
         let Some(send) = self.sends.get(&job) else { return };
         let (attempt, ending) = (send.attempt, send.stage == sending::Stage::Ending);
         let objects: Vec<(u64, bool)> =

@@ -83,7 +83,7 @@ pub struct Engine {
     next_report: Time,
     /// Reads under way of what receivers hold already.
     hashing: u32,
-    /// How often something was said again: each time another lane gets it, if several are as good.
+    /// How often a last word was said again: each time another lane gets it, if several are as good.
     said_again: usize,
 }
 

@@ -16,7 +16,7 @@ use dwcp_abi::wire::{
 };
 
 use super::receiving::outcome_of;
-use super::{Engine, Extent, FullPack, Work};
+use super::{Engine, Extent, FullPack, Task, Work};
 use crate::digest::SubtreeDigests;
 use crate::io::{
     Asked, FileId, FoundObject, Hash, JobKey, Offered, Output, Owner, PackId, PeerId, Tell, Time,
@@ -406,7 +406,14 @@ impl Engine {
     }
 
     pub(super) fn job_done(&mut self, job: JobKey, done: JobDone<'_>) {
+        // It may be faster than the acknowledgements on other lanes of what it speaks of.
+        let unacknowledged = self.tasks.iter().filter_map(|task| match *task {
+            Task::Chunk { job: of, wire, .. } | Task::Pack { job: of, wire, .. } if of == job => Some(wire),
+            _ => None,
+        });
+        let wire: u64 = unacknowledged.sum();
         let Some(send) = self.sends.get_mut(&job) else { return };
+        send.counts.bytes_wire += wire;
         send.counts.failures = send.counts.failures.max(done.failures);
         send.counts.entries_done = send.counts.entries_total.saturating_sub(send.counts.failures);
         let outcome = if send.counts.failures == 0 { Outcome::Done } else { Outcome::Partial };
