@@ -67,13 +67,13 @@ impl Engine {
         let from = (from, header.sequence);
         let target = self.targets.get(&(job, head.object));
         let wanted = target.filter(|target| !target.closed && target.attempt == head.attempt);
-        let Some(&Target { attempt, file, size, .. }) = wanted else {
+        let Some(&Target { attempt, file, size, writes, .. }) = wanted else {
             // Of an object, attempt or job that is over. The sender hears of that; the chunk is not wanted.
             self.release_receive(buffer);
             return self.acknowledge(from);
         };
         if self.is_written(job, head.object, head.offset)
-            || self.is_being_written(job, head.object, head.offset)
+            || writes > 0 && self.is_being_written(job, head.object, head.offset)
         {
             self.release_receive(buffer);
             return self.acknowledge(from);
